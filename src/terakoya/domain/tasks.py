@@ -1,0 +1,112 @@
+"""A task: one long piece of work in a process of its own, and what is known of it. Knows nothing of how
+tasks are stored or started.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+
+class TaskKind(StrEnum):
+    TRAINING = "training"
+    PULL = "pull"
+
+
+class TaskState(StrEnum):
+    QUEUED = "queued"
+    PREPARING = "preparing"
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def is_final(self) -> bool:
+        return self in FINAL_STATES
+
+    @property
+    def is_active(self) -> bool:
+        """Whether a process may exist for it."""
+        return self in ACTIVE_STATES
+
+
+FINAL_STATES = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED})
+ACTIVE_STATES = frozenset({TaskState.PREPARING, TaskState.RUNNING, TaskState.PAUSING, TaskState.CANCELLING})
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessIdentity:
+    """One process, told from a later one that got the same pid."""
+
+    boot_id: str
+    pid: int
+    started_at: float
+    """Start time as the kernel reports it, seconds since the epoch; compared for equality only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    id: str
+    kind: TaskKind
+    name: str
+    state: TaskState
+    request: dict[str, Any]
+    """As submitted."""
+    resolved: dict[str, Any]
+    """With every default filled in."""
+    created_at: datetime
+    attempt: int = 1
+    fencing_token: int = 0
+    """Raised at each launch; a writer with an older token is refused."""
+    owner: ProcessIdentity | None = None
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    error: str | None = None
+    error_code: str | None = None
+    model_id: str | None = None
+    """The model it registered."""
+    result: dict[str, Any] = field(default_factory=dict)
+    """What the worker's outcome said besides: effective configuration, headline figures."""
+
+
+@dataclass(frozen=True, slots=True)
+class Launch:
+    """How to start a task's process: ``python -m module task_dir``; ``spec`` becomes ``task_dir/spec.json``."""
+
+    module: str
+    spec: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class NewModel:
+    """A model that a finished worker left in ``directory``, to be registered exactly once."""
+
+    name: str
+    kind: str
+    directory: Path
+    parent_id: str | None
+    architecture: str
+    parameters: int
+    license: str
+    source: str
+    card: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """The last word of a worker, from ``task_dir/outcome.json`` (written by rename)."""
+
+    status: TaskState
+    attempt: int
+    error: str | None = None
+    error_code: str | None = None
+    model: dict[str, Any] | None = None
+    """NewModel's fields; ``directory`` relative to the task's directory."""
+    result: dict[str, Any] = field(default_factory=dict)

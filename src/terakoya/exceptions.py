@@ -1,0 +1,120 @@
+"""Every error raised on purpose. Each class is one stable wire ``code`` and one HTTP status; it knows
+nothing of FastAPI, which turns it into the error envelope in ``web/errors.py``.
+
+A message says what failed, shows the value with ``!r``, and says what would work.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class AppException(Exception):
+    """The root of all deliberate errors: a bad request unless a subclass narrows it."""
+
+    status: ClassVar[int] = 400
+    code: ClassVar[str] = "bad_request"
+
+    def __init__(self, message: str, *, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.headers = headers or {}
+
+
+# -- the seed's three families -------------------------------------------------------------------
+
+
+class ModelLoadError(AppException):
+    """A model's files cannot be opened: missing, corrupt, hostile or of an unknown type."""
+
+    code = "model_load_error"
+
+
+class TrainingError(AppException):
+    """A training run cannot start or cannot go on."""
+
+    code = "training_error"
+
+
+class RAGError(AppException):
+    """A document cannot be indexed or a question cannot be answered."""
+
+    code = "rag_error"
+
+
+# -- by status -------------------------------------------------------------------------------------
+
+
+class NotFound(AppException):
+    status = 404
+    code = "not_found"
+
+
+class Conflict(AppException):
+    """The request contradicts the state it meets: a taken name, a model others depend on."""
+
+    status = 409
+    code = "conflict"
+
+
+class TooLarge(AppException):
+    status = 413
+    code = "too_large"
+
+
+class Unauthorized(AppException):
+    status = 401
+    code = "unauthorized"
+
+
+class Forbidden(AppException):
+    """Refused by the guard: foreign Host or Origin."""
+
+    status = 403
+    code = "forbidden"
+
+
+class Unavailable(AppException):
+    """A part that is needed is starting, stopped or busy."""
+
+    status = 503
+    code = "unavailable"
+
+
+class StorageFull(AppException):
+    status = 507
+    code = "storage_full"
+
+
+# -- narrower ----------------------------------------------------------------------------------------
+
+
+class InvalidConfig(AppException):
+    """A setting contradicts another, the model or the data."""
+
+    status = 422
+    code = "invalid_config"
+
+
+class InvalidDataset(AppException):
+    """Training data that cannot be used; the message names the first bad rows."""
+
+    status = 422
+    code = "invalid_dataset"
+
+
+class UnsafeArtifact(ModelLoadError):
+    """Model files that could run code: pickles, remote code, hostile configuration."""
+
+    code = "unsafe_artifact"
+
+
+class ModelNotFound(NotFound):
+    code = "model_not_found"
+
+
+class DatasetNotFound(NotFound):
+    code = "dataset_not_found"
+
+
+class TaskNotFound(NotFound):
+    code = "task_not_found"
