@@ -43,6 +43,10 @@ class Settings(BaseSettings):
     """From the cancel request to SIGTERM: time for the step boundary and a checkpoint."""
     terminate_grace_seconds: float = Field(default=10.0, ge=0)
     """From SIGTERM to SIGKILL."""
+    import_dir: Path | None = None
+    """Where the administrator puts model folders that may be pulled as ``folder:<name>``; without it none may."""
+    model_threads: int = Field(default=0, ge=0, le=1024)
+    """CPU threads of the model server; 0 takes every core."""
     model_cache_bytes: int = Field(default=6 * GIB, ge=0)
     """Byte budget of loaded models in the model server."""
     model_server_idle_seconds: float = Field(default=600.0, gt=0)
@@ -56,7 +60,7 @@ class Settings(BaseSettings):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("data_dir")
+    @field_validator("data_dir", "import_dir")
     @classmethod
-    def _absolute(cls, value: Path) -> Path:
-        return value.expanduser().resolve()
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return value and value.expanduser().resolve()

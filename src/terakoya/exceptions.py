@@ -118,3 +118,9 @@ class DatasetNotFound(NotFound):
 
 class TaskNotFound(NotFound):
     code = "task_not_found"
+
+
+class StaleWriter(Conflict):
+    """A write under an old fencing token: the task was launched again, or has ended."""
+
+    code = "stale_writer"

@@ -95,6 +95,10 @@ class TaskRepository(Protocol):
         """Raises: Conflict if the token is stale."""
         ...
 
+    def release(self, task: Task) -> Task:
+        """A claimed task whose process never began -> queued again, same attempt. Raises: StaleWriter."""
+        ...
+
     def requeue(self, task_id: str) -> Task:
         """A failed, cancelled or paused task -> queued with the next attempt number."""
         ...

@@ -48,7 +48,7 @@ class ProcessIdentity:
     boot_id: str
     pid: int
     started_at: float
-    """Start time as the kernel reports it, seconds since the epoch; compared for equality only."""
+    """As the kernel reports it, on Linux since boot, so that no clock change moves it. Compared for equality only."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,55 @@
+"""What routes ask for: the parts that ``bootstrap`` joined, by annotated aliases. Routes see nothing else of the
+application's state.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Query
+from starlette.requests import HTTPConnection
+
+from terakoya.bootstrap import Container
+from terakoya.config import Settings
+from terakoya.data.service import DatasetService
+from terakoya.models.service import ModelService
+from terakoya.tasks.service import TaskService
+from terakoya.training.service import TrainingService
+
+
+def get_container(connection: HTTPConnection) -> Container:
+    return cast(Container, connection.app.state.container)
+
+
+ContainerDep = Annotated[Container, Depends(get_container)]
+
+
+def get_settings(container: ContainerDep) -> Settings:
+    return container.settings
+
+
+def get_tasks(container: ContainerDep) -> TaskService:
+    return container.tasks
+
+
+def get_training(container: ContainerDep) -> TrainingService:
+    return container.training
+
+
+def get_datasets(container: ContainerDep) -> DatasetService:
+    return container.datasets
+
+
+def get_models(container: ContainerDep) -> ModelService:
+    return container.models
+
+
+SettingsDep = Annotated[Settings, Depends(get_settings)]
+Tasks = Annotated[TaskService, Depends(get_tasks)]
+Training = Annotated[TrainingService, Depends(get_training)]
+Datasets = Annotated[DatasetService, Depends(get_datasets)]
+Models = Annotated[ModelService, Depends(get_models)]
+
+
+After = Annotated[int, Query(ge=0, le=2**53, description="the last seq already seen")]
+Limit = Annotated[int, Query(ge=1, le=1000)]

@@ -1,0 +1,72 @@
+"""Models: the registry with lineage, pulling new ones, and one prompt put to several."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from contextlib import aclosing
+from typing import Any
+
+from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
+
+from terakoya.api.dependencies import Models
+from terakoya.api.schemas.models import CompareRequest, ModelList, ModelView, PullRequest
+from terakoya.api.schemas.tasks import TaskAccepted
+
+router = APIRouter(tags=["models"])
+
+
+@router.get("/api/models")
+def list_models(models: Models) -> ModelList:
+    known = {info.id: info for info in models.list()}
+    return ModelList(models=[ModelView.of(info, known) for info in known.values()])
+
+
+@router.get("/api/models/{model_id}")
+def get_model(model_id: str, models: Models) -> ModelView:
+    return ModelView.of(models.get(model_id), {info.id: info for info in models.list()})
+
+
+@router.delete("/api/models/{model_id}", status_code=204)
+def delete_model(model_id: str, models: Models) -> None:
+    models.delete(model_id)
+
+
+@router.post("/api/models/pull", status_code=202)
+def pull_model(body: PullRequest, models: Models) -> TaskAccepted:
+    """Fetch a model as a background task."""
+    return TaskAccepted(task_id=models.pull(body.source, name=body.name).id)
+
+
+@router.post("/api/models/compare", response_class=StreamingResponse)
+async def compare_models(body: CompareRequest, models: Models) -> StreamingResponse:
+    """Put one prompt to each model and stream their answers as server-sent events.
+
+    What can be checked is checked before the stream begins, so that an unknown model is an error with a status.
+    """
+    events = models.compare(
+        body.prompt,
+        body.models,
+        max_new_tokens=body.max_tokens,
+        temperature=body.temperature,
+        system=body.system,
+        seed=body.seed,
+    )
+    first = await anext(events, None)
+    return StreamingResponse(_server_sent(first, events), media_type="text/event-stream")
+
+
+async def _server_sent(
+    first: Mapping[str, Any] | None, rest: AsyncGenerator[Mapping[str, Any], None]
+) -> AsyncIterator[str]:
+    async with aclosing(rest):
+        if first is not None:
+            yield _data(first)
+        async for event in rest:
+            yield _data(event)
+    yield "data: [DONE]\n\n"
+
+
+def _data(event: Mapping[str, Any]) -> str:
+    return f"data: {json.dumps(event, ensure_ascii=False)}\n\n"

@@ -1,0 +1,71 @@
+"""Models as clients see them, and the question put to several of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from terakoya.api.schemas.datasets import ResourceName
+from terakoya.domain.models import ModelInfo, ModelKind
+from terakoya.models.service import MAX_MODELS, MAX_NEW_TOKENS, MAX_PROMPT_CHARS, MAX_TEMPERATURE
+
+
+class ModelView(BaseModel):
+    model_config = ConfigDict(from_attributes=True, protected_namespaces=())
+
+    id: str
+    name: str
+    kind: ModelKind
+    architecture: str
+    parameters: int
+    size_bytes: int
+    content_sha256: str
+    source: str
+    license: str
+    created_at: datetime
+    parent_id: str | None
+    task_id: str | None
+    notes: str
+    card: dict[str, Any]
+    lineage: list[str] = Field(default_factory=list)
+    """Ids from the base to this model."""
+
+    @classmethod
+    def of(cls, info: ModelInfo, known: Mapping[str, ModelInfo]) -> ModelView:
+        return cls.model_validate(info).model_copy(update={"lineage": lineage(info, known)})
+
+
+def lineage(info: ModelInfo, known: Mapping[str, ModelInfo]) -> list[str]:
+    """Return the ids from the base to ``info``; an ancestor that is not known ends the line."""
+    line = [info.id]
+    parent_id = info.parent_id
+    while parent_id is not None and parent_id not in line:
+        line.append(parent_id)
+        parent = known.get(parent_id)
+        parent_id = parent.parent_id if parent is not None else None
+    return line[::-1]
+
+
+class ModelList(BaseModel):
+    models: list[ModelView]
+
+
+class PullRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    source: str = Field(min_length=1, max_length=300, examples=["smollm2-135m-instruct-q4_1"])
+    name: ResourceName | None = None
+
+
+class CompareRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    prompt: str = Field(min_length=1, max_length=MAX_PROMPT_CHARS)
+    models: list[Annotated[str, Field(min_length=1, max_length=200)]] = Field(min_length=1, max_length=MAX_MODELS)
+    max_tokens: int = Field(default=256, ge=1, le=MAX_NEW_TOKENS)
+    temperature: float = Field(default=0.0, ge=0.0, le=MAX_TEMPERATURE)
+    system: str | None = Field(default=None, max_length=MAX_PROMPT_CHARS)
+    seed: int | None = Field(default=None, ge=0, le=2**32 - 1)

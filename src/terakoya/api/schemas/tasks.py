@@ -1,0 +1,68 @@
+"""Tasks and training runs as clients see them; the process that works on one is not shown."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from terakoya.domain.tasks import Task, TaskKind, TaskState
+
+
+class TaskView(BaseModel):
+    model_config = ConfigDict(from_attributes=True, protected_namespaces=())
+
+    id: str
+    kind: TaskKind
+    name: str
+    state: TaskState
+    request: dict[str, Any]
+    resolved: dict[str, Any]
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    attempt: int
+    error: str | None
+    error_code: str | None
+    model_id: str | None
+    result: dict[str, Any]
+
+    @classmethod
+    def of(cls, task: Task) -> TaskView:
+        return cls.model_validate(task)
+
+
+class RunView(TaskView):
+    report: dict[str, Any] | None = None
+    """The report card, once the run has one."""
+
+    @classmethod
+    def with_report(cls, task: Task, report: dict[str, Any] | None) -> RunView:
+        return cls.model_validate(task).model_copy(update={"report": report})
+
+
+class TaskList(BaseModel):
+    tasks: list[TaskView]
+
+
+class RunList(BaseModel):
+    runs: list[RunView]
+
+
+class TaskAccepted(BaseModel):
+    task_id: str
+
+
+class CancelRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    keep: bool = Field(default=False, description="training: stop now, but evaluate and register what was learned")
+
+
+class EventList(BaseModel):
+    events: list[dict[str, Any]]
+
+
+class LogText(BaseModel):
+    text: str

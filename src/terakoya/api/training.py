@@ -1,0 +1,74 @@
+"""Training runs: start, watch, stop, resume, and the report card of each."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, WebSocket
+from pydantic import AfterValidator
+
+from terakoya.api.dependencies import ContainerDep, Datasets, Limit, Models, Tasks, Training
+from terakoya.api.live import serve_events
+from terakoya.api.schemas.tasks import CancelRequest, RunList, RunView, TaskAccepted
+from terakoya.api.schemas.training import TrainingOptions, options_for
+from terakoya.training.methods import STRATEGIES
+from terakoya.training.request import TrainingRequest
+
+router = APIRouter(tags=["training"])
+
+
+def _registered(strategy: str) -> str:
+    if strategy not in STRATEGIES:
+        raise ValueError(f"unknown strategy; available: {', '.join(STRATEGIES)}")
+    return strategy
+
+
+Chosen = Annotated[str | None, Query(max_length=200)]
+Strategy = Annotated[str, Query(max_length=100), AfterValidator(_registered)]
+
+
+@router.get("/api/train/options")
+def get_options(
+    training: Training,
+    models: Models,
+    datasets: Datasets,
+    model: Chosen = None,
+    dataset: Chosen = None,
+    strategy: Strategy = "lora",
+) -> TrainingOptions:
+    """What can be trained how; ``resolved`` is what the chosen model, dataset and strategy lead to."""
+    return options_for(models.list(), datasets.list(), model=model, dataset=dataset, strategy=strategy)
+
+
+@router.post("/api/train", status_code=202)
+def start_training(request: TrainingRequest, training: Training) -> TaskAccepted:
+    """Queue a run and return at once; it starts when a slot is free."""
+    return TaskAccepted(task_id=training.start(request).id)
+
+
+@router.get("/api/train")
+def list_runs(training: Training, limit: Limit = 100) -> RunList:
+    """Newest first, without report cards."""
+    return RunList(runs=[RunView.with_report(run, None) for run in training.list(limit=limit)])
+
+
+@router.get("/api/train/{task_id}")
+def get_run(task_id: str, training: Training) -> RunView:
+    return RunView.with_report(training.get(task_id), training.report(task_id))
+
+
+@router.post("/api/train/{task_id}/cancel")
+def cancel_run(task_id: str, training: Training, tasks: Tasks, body: CancelRequest | None = None) -> RunView:
+    training.get(task_id)
+    return RunView.with_report(tasks.cancel(task_id, keep=body is not None and body.keep), None)
+
+
+@router.post("/api/train/{task_id}/resume")
+def resume_run(task_id: str, training: Training, tasks: Tasks) -> RunView:
+    training.get(task_id)
+    return RunView.with_report(tasks.resume(task_id), None)
+
+
+@router.websocket("/ws/training/{task_id}")
+async def watch_run(websocket: WebSocket, task_id: str, container: ContainerDep) -> None:
+    await serve_events(websocket, container.training.get, container.event_log, task_id)

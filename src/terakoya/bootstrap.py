@@ -1,0 +1,100 @@
+"""Settings -> Container: the one place that joins ports and implementations. Starts nothing."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import Engine
+
+from terakoya.config import Settings
+from terakoya.data.service import DatasetService
+from terakoya.domain.tasks import TaskKind
+from terakoya.models.client import ModelServerClient
+from terakoya.models.service import ModelService
+from terakoya.storage.database import open_database
+from terakoya.storage.dataset_repository import SqlDatasetRepository
+from terakoya.storage.event_log import FileEventLog
+from terakoya.storage.files import DataDir, new_id
+from terakoya.storage.garbage import collect_garbage
+from terakoya.storage.model_repository import SqlModelRepository
+from terakoya.storage.task_repository import SqlTaskRepository
+from terakoya.tasks.service import TaskService
+from terakoya.tasks.supervisor import Supervisor
+from terakoya.training.service import TrainingService
+
+PULL_SLOTS = 1
+"""Pulls at once: they share one network link and one disk."""
+
+
+@dataclass(frozen=True, slots=True)
+class Container:
+    settings: Settings
+    data_dir: DataDir
+    engine: Engine
+    event_log: FileEventLog
+    tasks: TaskService
+    supervisor: Supervisor
+    datasets: DatasetService
+    models: ModelService
+    model_client: ModelServerClient
+    training: TrainingService
+
+
+def build_container(settings: Settings) -> Container:
+    """Open the data folder, whose lock the caller holds, and join the parts.
+
+    Raises: AppException if the folder's database is of a newer version.
+    """
+    data_dir = DataDir(settings.data_dir).create()
+    engine = open_database(data_dir)
+    collect_garbage(engine, data_dir)
+
+    task_rows = SqlTaskRepository(engine, data_dir)
+    model_rows = SqlModelRepository(engine, data_dir)
+    dataset_rows = SqlDatasetRepository(engine, data_dir)
+    event_log = FileEventLog(data_dir)
+    tasks = TaskService(task_rows, event_log, data_dir)
+
+    model_client = ModelServerClient(
+        socket_path=data_dir.model_server_socket,
+        log_path=data_dir.logs / "model-server.log",
+        cache_bytes=settings.model_cache_bytes,
+        threads=settings.model_threads,
+        idle_seconds=settings.model_server_idle_seconds,
+        timeout_seconds=settings.generation_timeout_seconds,
+    )
+    models = ModelService(repository=model_rows, tasks=tasks, client=model_client)
+    datasets = DatasetService(dataset_rows, data_dir.uploads, new_id=new_id)
+    training = TrainingService(
+        queue=tasks,
+        tasks=task_rows,
+        models=model_rows,
+        datasets=dataset_rows,
+        folders=data_dir,
+        threads=settings.training_threads,
+    )
+    supervisor = Supervisor(
+        task_rows,
+        event_log,
+        data_dir,
+        planners={TaskKind.TRAINING: training.plan, TaskKind.PULL: models.plan_pull},
+        slots={TaskKind.TRAINING: settings.training_slots, TaskKind.PULL: PULL_SLOTS},
+        cancel_grace_seconds=settings.cancel_grace_seconds,
+        terminate_grace_seconds=settings.terminate_grace_seconds,
+    )
+    tasks.on_change(supervisor.wake)
+
+    if not dataset_rows.list_datasets() and not task_rows.list_tasks(limit=1):
+        datasets.install_sample()  # a new folder; later the sample may have been deleted on purpose
+    return Container(
+        settings=settings,
+        data_dir=data_dir,
+        engine=engine,
+        event_log=event_log,
+        tasks=tasks,
+        supervisor=supervisor,
+        datasets=datasets,
+        models=models,
+        model_client=model_client,
+        training=training,
+    )

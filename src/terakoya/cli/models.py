@@ -1,0 +1,147 @@
+"""``terakoya models``: the registry, and one prompt put to several models."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from terakoya.cli.output import (
+    JsonOption,
+    json_wanted,
+    print_fields,
+    print_json,
+    print_table,
+    remark,
+    say,
+    size_text,
+)
+from terakoya.cli.texts import _
+
+app = typer.Typer(help=_("Models: the ones pulled and the ones tuned."), no_args_is_help=True, rich_markup_mode=None)
+ModelArgument = Annotated[str, typer.Argument(help=_("Name or id of the model."), show_default=False)]
+
+
+@app.command("list", help=_("List models, newest first, with what each was made from."))
+def list_models(json_output: JsonOption = False) -> None:
+    from terakoya.cli.connection import connect
+
+    with connect() as connection:
+        models = connection.client.models.list()
+    if json_wanted():
+        print_json({"models": models})
+        return
+    names = {model["id"]: model["name"] for model in models}
+    print_table(
+        (_("name"), _("kind"), _("made from"), _("parameters"), _("size"), _("licence")),
+        [
+            (
+                model["name"],
+                model["kind"],
+                names.get(model["parent_id"], model["parent_id"]),
+                f"{model['parameters'] / 1e6:,.1f} M",
+                size_text(model["size_bytes"]),
+                model["license"],
+            )
+            for model in models
+        ],
+        empty=_("There are no models yet. Fetch one: terakoya models pull smollm2-135m-instruct-q4_1"),
+    )
+
+
+@app.command("show", help=_("Show one model."))
+def show(model: ModelArgument, json_output: JsonOption = False) -> None:
+    from terakoya.cli.connection import connect
+
+    with connect() as connection:
+        info = connection.client.models.get(model)
+    print_json(info) if json_wanted() else print_fields(info)
+
+
+@app.command("pull", help=_("Fetch a model, checked against its pinned hash."))
+def pull(
+    source: Annotated[str, typer.Argument(help=_("Id of a starter model, or a source."), show_default=False)],
+    name: Annotated[str | None, typer.Option(help=_("Name to keep it under."))] = None,
+    once: Annotated[
+        bool, typer.Option("--once", help=_("Do nothing if this data folder has fetched it before."))
+    ] = False,
+    json_output: JsonOption = False,
+) -> None:
+    from terakoya.cli.settings import read_settings
+
+    marker = read_settings().data_dir / "cache" / f"fetched-{Path(source).name}"
+    if once and marker.exists():
+        return
+    from terakoya.cli.connection import connect
+    from terakoya.cli.follow import follow
+    from terakoya.exceptions import Conflict
+
+    with connect() as connection:
+        try:
+            task_id = connection.client.models.pull(source, name=name)
+        except Conflict:
+            if not once:
+                raise
+        else:
+            follow(connection, task_id)
+    if once:
+        marker.parent.mkdir(parents=True, exist_ok=True)
+        marker.touch()
+
+
+@app.command("delete", help=_("Delete a model that no other is built on."))
+def delete(
+    model: ModelArgument,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help=_("Do not ask."))] = False,
+    json_output: JsonOption = False,
+) -> None:
+    from terakoya.cli.connection import connect
+
+    with connect() as connection:
+        info = connection.client.models.get(model)
+        if not yes:
+            typer.confirm(_("Delete model %(name)s?", name=info["name"]), abort=True, err=True)
+        connection.client.models.delete(info["id"])
+    print_json({"deleted": info["id"]}) if json_wanted() else remark(_("Deleted %(name)s.", name=info["name"]))
+
+
+@app.command("compare", help=_("Put one prompt to several models and show their answers."))
+def compare(
+    prompt: Annotated[str, typer.Argument(help=_("What to ask."), show_default=False)],
+    models: Annotated[list[str], typer.Argument(help=_("Names or ids of models."), show_default=False)],
+    max_tokens: Annotated[int, typer.Option(help=_("Length of an answer at most."), min=1)] = 128,
+    temperature: Annotated[float, typer.Option(help=_("0 always takes the likeliest word."), min=0.0)] = 0.0,
+    system: Annotated[str | None, typer.Option(help=_("Instruction before the prompt."))] = None,
+    seed: Annotated[int | None, typer.Option(help=_("Seed for temperatures above 0."), min=0)] = None,
+    json_output: JsonOption = False,
+) -> None:
+    from terakoya.cli.connection import connect
+
+    with connect() as connection:
+        names = {info["id"]: info["name"] for info in connection.client.models.list()}
+        events = connection.client.compare(
+            prompt, models, max_tokens=max_tokens, temperature=temperature, system=system, seed=seed
+        )
+        failed = _print_answers(events, names)
+    if failed:
+        raise typer.Exit(1)
+
+
+def _print_answers(events: Iterable[dict[str, Any]], names: dict[str, str]) -> bool:
+    """Print each answer when it is complete; under ``--json`` each event. Returns whether one failed."""
+    answers: dict[str, str] = {}
+    failed = False
+    for event in events:
+        failed = failed or "error" in event
+        if json_wanted():
+            print_json(event)
+            continue
+        model = event["model"]
+        answers[model] = answers.get(model, "") + event.get("delta", "")
+        if event.get("finished"):
+            say(f"[{names.get(model, model)}]\n{answers[model].strip()}\n")
+        elif "error" in event:
+            remark(_("%(name)s: %(error)s", name=names.get(model, model), error=event["error"]))
+    return failed

@@ -1,0 +1,1 @@
+"""The Python client: ``from terakoya import Client``."""

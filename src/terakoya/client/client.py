@@ -1,0 +1,82 @@
+"""The Python client of a running Terakoya server. Synchronous; holds one connection pool and no other state."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from types import TracebackType
+from typing import Any
+
+from terakoya.client.resources import Datasets, Models, Runs, Tasks
+from terakoya.client.transport import Json, Transport
+from terakoya.exceptions import Unavailable
+
+
+class Client:
+    """Talk to a server::
+
+        with Client() as client:
+            dataset = client.datasets.add("requests.jsonl")
+            task_id = client.train("smollm2-135m-instruct-q4_1", dataset["id"], strategy="lora")
+            for event in client.watch(task_id):
+                print(event["type"])
+            print(client.runs.get(task_id)["report"]["heldout"]["exact_match"])
+
+    Answers are the API's JSON objects. Errors are the server's own ``AppException`` subclasses.
+    """
+
+    def __init__(self, base_url: str = "http://127.0.0.1:8050", api_key: str | None = None) -> None:
+        self._transport = Transport(base_url, api_key)
+        self.base_url = self._transport.base_url
+        self.datasets = Datasets(self._transport)
+        self.runs = Runs(self._transport)
+        self.tasks = Tasks(self._transport)
+        self.models = Models(self._transport)
+
+    def train(self, model: str, dataset: str, **options: Any) -> str:
+        """Queue a training run and return its task id; ``options`` are further fields of ``TrainingRequest``."""
+        return self.runs.start(model=model, dataset=dataset, **options)
+
+    def watch(self, task_id: str, after: int = 0) -> Iterator[Json]:
+        """Yield a task's events from number ``after`` + 1 until it has ended, across lost connections."""
+        from terakoya.client.watch import watch_events
+
+        return watch_events(self._transport, task_id, after=after)
+
+    def compare(
+        self,
+        prompt: str,
+        models: Sequence[str],
+        *,
+        max_tokens: int = 128,
+        temperature: float = 0.0,
+        system: str | None = None,
+        seed: int | None = None,
+    ) -> Iterator[Json]:
+        """Yield pieces of each model's answer to one prompt: ``{"model", "delta"}``, then ``{"model", "finished"}``."""
+        body: Json = {"prompt": prompt, "models": list(models), "max_tokens": max_tokens, "temperature": temperature}
+        body |= {key: value for key, value in {"system": system, "seed": seed}.items() if value is not None}
+        return self._transport.server_sent_events("/api/models/compare", json_body=body)
+
+    def system(self) -> Json:
+        """Version, machine and protections of the server."""
+        answer: Json = self._transport.request("GET", "/api/system")
+        return answer
+
+    def is_ready(self) -> bool:
+        """Whether the server answers and is ready for work. Raises: Unauthorized if it asks for another key."""
+        try:
+            self._transport.request("GET", "/readyz", timeout=2.0)
+        except Unavailable:
+            return False
+        return True
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,122 @@
+"""The nouns of the API as Python objects; each method is one call. Answers are the API's own JSON objects."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, TypeAlias, cast
+from urllib.parse import quote
+
+from terakoya.client.transport import UNHURRIED, Json, Transport
+from terakoya.exceptions import InvalidDataset
+
+Objects: TypeAlias = list[Json]
+"""Named here because the classes below have methods called ``list``."""
+EVENTS_PER_CALL = 1000
+
+
+class _Resource:
+    def __init__(self, transport: Transport) -> None:
+        self._transport = transport
+
+    def _object(self, method: str, path: str, **options: Any) -> Json:
+        return cast(Json, self._transport.request(method, path, **options))
+
+    def _objects(self, path: str, key: str, **options: Any) -> Objects:
+        return cast(Objects, self._object("GET", path, **options)[key])
+
+
+class Datasets(_Resource):
+    def list(self) -> Objects:
+        return self._objects("/api/datasets", "datasets")
+
+    def get(self, id_or_name: str) -> Json:
+        return self._object("GET", f"/api/datasets/{_part(id_or_name)}")
+
+    def add(self, path: str | Path, *, name: str | None = None) -> Json:
+        """Stream a file to the server; ``name`` is the file's own without its suffix unless given.
+
+        Raises: InvalidDataset naming the first bad rows; Conflict if the name is taken.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise InvalidDataset(f"there is no file {str(path)!r}")
+        with path.open("rb") as stream:
+            return self._object("PUT", f"/api/datasets/{_part(name or path.stem)}", content=stream, timeout=UNHURRIED)
+
+    def preview(self, id_or_name: str, *, limit: int = 20) -> Objects:
+        return self._objects(f"/api/datasets/{_part(id_or_name)}/preview", "rows", params={"limit": limit})
+
+    def delete(self, id_or_name: str) -> None:
+        self._transport.request("DELETE", f"/api/datasets/{_part(id_or_name)}")
+
+
+class Tasks(_Resource):
+    """Background work of any kind."""
+
+    def list(self) -> Objects:
+        return self._objects("/api/tasks", "tasks")
+
+    def get(self, task_id: str) -> Json:
+        return self._object("GET", f"/api/tasks/{_part(task_id)}")
+
+    def events(self, task_id: str, *, after: int = 0) -> Objects:
+        """Every event so far with ``seq > after``, in order."""
+        events: Objects = []
+        while True:
+            page = self._objects(
+                f"/api/tasks/{_part(task_id)}/events", "events", params={"after": after, "limit": EVENTS_PER_CALL}
+            )
+            events += page
+            if len(page) < EVENTS_PER_CALL:
+                return events
+            after = int(page[-1]["seq"])
+
+    def logs(self, task_id: str) -> str:
+        return cast(str, self._object("GET", f"/api/tasks/{_part(task_id)}/logs")["text"])
+
+    def cancel(self, task_id: str, *, keep: bool = False) -> Json:
+        """Ask a task to stop; with ``keep`` a training run is evaluated and kept as far as it got."""
+        return self._object("POST", f"/api/tasks/{_part(task_id)}/cancel", json={"keep": keep})
+
+    def resume(self, task_id: str) -> Json:
+        """Queue a failed or cancelled task again from its newest checkpoint."""
+        return self._object("POST", f"/api/tasks/{_part(task_id)}/resume")
+
+
+class Runs(_Resource):
+    """Training runs: the training view of tasks, with the report card."""
+
+    def list(self) -> Objects:
+        return self._objects("/api/train", "runs")
+
+    def get(self, task_id: str) -> Json:
+        return self._object("GET", f"/api/train/{_part(task_id)}")
+
+    def start(self, **request: Any) -> str:
+        """Queue a run; the arguments are the fields of ``TrainingRequest``. Returns its task id at once."""
+        return cast(str, self._object("POST", "/api/train", json=request)["task_id"])
+
+    def options(self) -> Json:
+        """What can be trained how, with the defaults by model size."""
+        return self._object("GET", "/api/train/options")
+
+
+class Models(_Resource):
+    def list(self) -> Objects:
+        return self._objects("/api/models", "models")
+
+    def get(self, id_or_name: str) -> Json:
+        return self._object("GET", f"/api/models/{_part(id_or_name)}")
+
+    def pull(self, source: str, *, name: str | None = None) -> str:
+        """Queue fetching a model from a source that the server knows. Returns the task id at once."""
+        body = {"source": source} | ({"name": name} if name else {})
+        return cast(str, self._object("POST", "/api/models/pull", json=body)["task_id"])
+
+    def delete(self, id_or_name: str) -> None:
+        self._transport.request("DELETE", f"/api/models/{_part(id_or_name)}")
+
+
+def _part(text: str) -> str:
+    """One path segment, whatever is in it."""
+    return quote(text, safe="")

@@ -1,0 +1,1 @@
+"""Training examples: how uploaded rows become conversations, splits and tokens."""

@@ -1,0 +1,71 @@
+"""The stored form of a data set: UTF-8 JSONL of ``{"row", "messages", "split"?}``, one conversation a line, as
+checked at import. Knows nothing of uploads or tokens.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import unicodedata
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from terakoya.domain.datasets import Example, Message, Split
+from terakoya.exceptions import InvalidDataset
+
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
+
+
+def to_record(example: Example) -> dict[str, Any]:
+    """Return the example as it is stored and shown."""
+    messages = [{"role": message.role, "content": message.content} for message in example.messages]
+    record: dict[str, Any] = {"row": example.row, "messages": messages}
+    return record if example.split is None else record | {"split": str(example.split)}
+
+
+def to_line(example: Example) -> bytes:
+    return _ENCODER.encode(to_record(example)).encode() + b"\n"
+
+
+def read_examples(rows_path: Path) -> Iterator[Example]:
+    """Yield the stored examples in order. Raises: InvalidDataset if the file is not what import wrote."""
+    with rows_path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield _from_record(json.loads(line))
+            except (ValueError, KeyError, TypeError) as error:
+                raise InvalidDataset(
+                    f"line {number} of the stored rows {rows_path.name!r} is damaged ({error}); import the data again"
+                ) from error
+
+
+def answers(examples: Iterable[Example]) -> Iterator[Example]:
+    """Yield one example an answer: a conversation with several is cut after each of them, in order."""
+    for example in examples:
+        for position, message in enumerate(example.messages, start=1):
+            if message.role == "assistant":
+                yield Example(example.row, example.messages[:position], example.split)
+
+
+def folded_prompt(example: Example) -> tuple[str, ...]:
+    """Return what tells one prompt from another: everything before the last answer, with case, width and spacing
+    made equal.
+    """
+    return tuple(f"{message.role}: {_fold(message.content)}" for message in example.messages[:-1])
+
+
+def prompt_key(example: Example) -> bytes:
+    """Return 8 bytes that identify the folded prompt, the same in every process."""
+    return hashlib.blake2b("\0".join(folded_prompt(example)).encode(), digest_size=8).digest()
+
+
+def _fold(text: str) -> str:
+    plain = text if text.isascii() else unicodedata.normalize("NFKC", text)
+    return " ".join(plain.casefold().split())
+
+
+def _from_record(record: dict[str, Any]) -> Example:
+    messages = tuple(Message(message["role"], message["content"]) for message in record["messages"])
+    split = record.get("split")
+    return Example(record["row"], messages, None if split is None else Split(split))

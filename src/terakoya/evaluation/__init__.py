@@ -1,0 +1,1 @@
+"""How well a model answers, and how sure one can be of it."""

@@ -1,0 +1,194 @@
+"""Scores a model on held-out answers: one teacher-forced pass gives every answer's loss and tells whether greedy
+decoding would give the reference; only where it would not is anything generated. Knows nothing of training or files.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from dataclasses import fields as dataclass_fields
+from typing import Any, Self
+
+import torch
+from torch import nn
+
+from terakoya.data.tokenization import EncodedExample
+from terakoya.evaluation.metrics import is_exact_match, may_become
+from terakoya.exceptions import InvalidDataset, TrainingError
+from terakoya.models.generation import generate_batch, stop_ids_of
+from terakoya.models.label_forward import LabelForward
+
+Progress = Callable[[int, int], None]
+"""Hears (examples done, examples); what it raises ends the evaluation."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeldoutScores:
+    """One entry an example, in the order given."""
+
+    loss_sums: list[float]
+    """Cross-entropy summed over the example's labels, in nats."""
+    label_counts: list[int]
+    exact: list[bool]
+    predictions: list[str | None]
+    """What the model says, greedily; None where it was not needed: certainly wrong, and enough others are shown."""
+    cut: list[bool]
+    """Whether the model was still talking where its prediction ends; such an answer never matches."""
+
+    @property
+    def loss(self) -> float:
+        """Per label."""
+        return math.fsum(self.loss_sums) / sum(self.label_counts)
+
+    @property
+    def exact_match(self) -> float:
+        return sum(self.exact) / len(self.exact)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """Raises: KeyError, TypeError if it is not what ``to_json`` gave."""
+        return cls(**{field.name: list(fields[field.name]) for field in dataclass_fields(cls)})
+
+
+def default_max_new_tokens(encoded: Sequence[EncodedExample]) -> int:
+    """Somewhat more than the longest reference."""
+    return max(len(example.answer_ids) for example in encoded) + 8
+
+
+def evaluate_heldout(
+    module: nn.Module,
+    tokenizer: Any,
+    encoded: Sequence[EncodedExample],
+    *,
+    max_new_tokens: int | None = None,
+    batch_tokens: int = 8192,
+    shown: int = 50,
+    progress: Progress | None = None,
+) -> HeldoutScores:
+    """Score every example under the module as it is (an adapter that is switched off stays off).
+
+    ``max_new_tokens`` cuts generated answers. Of the answers that are certainly wrong the first ``shown`` are
+    generated, for people to read; of those that another tokenisation could still make right, all.
+    Raises: InvalidDataset without examples; TrainingError if a loss is not a finite number.
+    """
+    if not encoded:
+        raise InvalidDataset("there are no held-out examples to evaluate on")
+    was_training = module.training
+    module.eval()
+    try:
+        with torch.inference_mode():
+            return _Evaluation(module, tokenizer, encoded, batch_tokens, progress).run(
+                max_new_tokens or default_max_new_tokens(encoded), shown
+            )
+    finally:
+        module.train(was_training)
+
+
+class _Evaluation:
+    """One evaluation on its way."""
+
+    def __init__(
+        self,
+        module: nn.Module,
+        tokenizer: Any,
+        encoded: Sequence[EncodedExample],
+        batch_tokens: int,
+        progress: Progress | None,
+    ) -> None:
+        self._module = module
+        self._tokenizer = tokenizer
+        self._encoded = encoded
+        self._batch_tokens = batch_tokens
+        self._progress = progress
+        self._done = 0
+        self._loss_sums = [0.0] * len(encoded)
+        self._exact = [False] * len(encoded)
+        self._predictions: list[str | None] = [None] * len(encoded)
+        self._cut = [False] * len(encoded)
+        self._open: list[int] = []
+        """Not the reference token by token, but perhaps the same text."""
+        self._wrong: list[int] = []
+
+    def run(self, max_new_tokens: int, shown: int) -> HeldoutScores:
+        self._score()
+        self._wrong.sort()
+        self._advance(len(self._wrong[shown:]))
+        self._generate(self._wrong[:shown], max_new_tokens)
+        # Whether these match is at stake: they may be as long as any reference.
+        self._generate(self._open, max(max_new_tokens, default_max_new_tokens(self._encoded)))
+        counts = [len(example.answer_ids) for example in self._encoded]
+        return HeldoutScores(self._loss_sums, counts, self._exact, self._predictions, self._cut)
+
+    def _score(self) -> None:
+        forward = LabelForward.choose(self._module, self._encoded[:2])
+        lengths = [len(example.input_ids) for example in self._encoded]
+        for batch in _batches(lengths, self._batch_tokens):
+            rows = [self._encoded[index] for index in batch]
+            losses, likeliest = (labels.tolist() for labels in forward.predict(rows))
+            start = 0
+            for index, row in zip(batch, rows, strict=True):
+                end = start + len(row.answer_ids)
+                self._loss_sums[index] = math.fsum(losses[start:end])
+                self._judge(index, likeliest[start:end])
+                start = end
+            self._advance(sum(self._exact[index] for index in batch))
+        if not all(map(math.isfinite, self._loss_sums)):
+            raise TrainingError(
+                "the model's loss on held-out examples is not a finite number: its weights have diverged; "
+                "a lower learning rate would help"
+            )
+
+    def _judge(self, index: int, likeliest: list[int]) -> None:
+        example = self._encoded[index]
+        answer = example.answer_ids
+        said = next(
+            (n for n, (token, wanted) in enumerate(zip(likeliest, answer, strict=True)) if token != wanted), None
+        )
+        if said is None:
+            self._exact[index] = True
+            self._predictions[index] = example.answer
+            return
+        # Greedy decoding says the reference up to here, then this token.
+        beginning = self._decode([*answer[:said], likeliest[said]])
+        ended = likeliest[said] == answer[-1]
+        possible = is_exact_match(beginning, example.answer) if ended else may_become(beginning, example.answer)
+        (self._open if possible else self._wrong).append(index)
+
+    def _generate(self, indices: Sequence[int], max_new_tokens: int) -> None:
+        stop_ids = stop_ids_of(self._module, self._tokenizer) | {row.answer_ids[-1] for row in self._encoded}
+        lengths = [len(self._encoded[index].prompt_ids) + max_new_tokens for index in indices]
+        for batch in _batches(lengths, self._batch_tokens):
+            chosen = [indices[position] for position in batch]
+            prompts = [self._encoded[index].prompt_ids for index in chosen]
+            said = generate_batch(
+                self._module, self._tokenizer, prompts, max_new_tokens=max_new_tokens, stop_ids=stop_ids
+            )
+            for index, ids in zip(chosen, said, strict=True):
+                answer = self._decode(ids)
+                self._predictions[index] = answer
+                self._cut[index] = len(ids) == max_new_tokens
+                self._exact[index] = not self._cut[index] and is_exact_match(answer, self._encoded[index].answer)
+            self._advance(len(chosen))
+
+    def _decode(self, ids: Sequence[int]) -> str:
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
+        return text
+
+    def _advance(self, examples: int) -> None:
+        self._done += examples
+        if self._progress is not None:
+            self._progress(self._done, len(self._encoded))
+
+
+def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
+    """Yield positions, longest first, so many that the longest times their number stays in the budget."""
+    order = sorted(range(len(lengths)), key=lambda position: -lengths[position])
+    start = 0
+    while start < len(order):
+        rows = max(1, budget // lengths[order[start]])
+        yield order[start : start + rows]
+        start += rows

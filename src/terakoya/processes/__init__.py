@@ -1,0 +1,1 @@
+"""Entry points of the processes besides the web server, and nothing else."""

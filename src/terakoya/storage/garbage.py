@@ -1,0 +1,37 @@
+"""What a crash can leave in the data folder that nothing names: removed at start, under the folder's lock."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from sqlalchemy import Engine, select
+
+from terakoya.storage.database import reading
+from terakoya.storage.files import DataDir
+from terakoya.storage.tables import DatasetRow, ModelRow
+
+
+def collect_garbage(engine: Engine, data_dir: DataDir) -> list[str]:
+    """Remove model and data set directories without a row, and all uploads; return what went, relative to the root.
+
+    Only the holder of ``DataDir.lock`` may call this, before it serves: another process' upload would be garbage.
+    """
+    with reading(engine) as session:
+        models = {data_dir.model(sha256).name for sha256 in session.scalars(select(ModelRow.content_sha256))}
+        datasets = set(session.scalars(select(DatasetRow.id)))
+    doomed = [
+        *(path for path in data_dir.models.iterdir() if path.name not in models),
+        *(path for path in data_dir.datasets.iterdir() if path.name not in datasets),
+        *data_dir.uploads.iterdir(),
+    ]
+    for path in doomed:
+        _remove(path)
+    return [path.relative_to(data_dir.root).as_posix() for path in doomed]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink()

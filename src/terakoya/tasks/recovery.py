@@ -1,0 +1,54 @@
+"""What a web process does with the tasks an earlier one left, before it starts any: nothing is lost, run twice or
+left "running". Knows nothing of the event loop.
+"""
+
+from __future__ import annotations
+
+import signal
+
+import structlog
+
+from terakoya.domain.events import EventType
+from terakoya.domain.ports import EventLog, TaskRepository
+from terakoya.domain.tasks import ACTIVE_STATES, Task, TaskState
+from terakoya.storage.files import DataDir
+from terakoya.storage.worker_io import has_begun, read_outcome
+from terakoya.tasks.conclusion import announce, conclude
+from terakoya.tasks.process import is_alive, signal_group
+
+log = structlog.get_logger(__name__)
+_EVERY_ACTIVE = 1_000_000
+
+
+def recover(repository: TaskRepository, event_log: EventLog, data_dir: DataDir) -> list[Task]:
+    """Conclude tasks whose process is gone, queue again those that never began; return those that still run."""
+    for task in repository.unannounced():
+        announce(task, repository=repository, event_log=event_log)
+    running = []
+    for task in repository.list_tasks(states=ACTIVE_STATES, limit=_EVERY_ACTIVE):
+        if task.owner is not None and is_alive(task.owner):
+            log.info("task_adopted", task_id=task.id, pid=task.owner.pid)
+            running.append(task)
+        elif _never_began(task, data_dir):
+            _queue_again(task, repository, event_log)
+        else:
+            if task.owner is not None:
+                signal_group(task.owner, signal.SIGKILL)  # what the dead worker may have left behind
+            conclude(task, None, repository=repository, event_log=event_log, data_dir=data_dir)
+    return running
+
+
+def _never_began(task: Task, data_dir: DataDir) -> bool:
+    """Its worker was still at the gate, or was not started: nothing has been done, so doing it is no repetition."""
+    if task.state is TaskState.CANCELLING:
+        return False
+    if task.owner is None:
+        return True
+    task_dir = data_dir.task(task.id)
+    return not has_begun(task_dir, task.fencing_token) and read_outcome(task_dir, task.attempt) is None
+
+
+def _queue_again(task: Task, repository: TaskRepository, event_log: EventLog) -> None:
+    log.info("task_queued_again", task_id=task.id)
+    released = repository.release(task)
+    event_log.append(task.id, EventType.STATE, attempt=released.attempt, state=released.state)

@@ -1,0 +1,216 @@
+"""The one place that starts, watches and stops worker processes: an asyncio task of the web process, which does all
+that blocks in threads. Stopping it leaves the workers running; the next one adopts them. Knows kinds of task only as
+planners and slots.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import structlog
+
+from terakoya.domain.ports import EventLog, TaskPlanner, TaskRepository
+from terakoya.domain.tasks import ProcessIdentity, Task, TaskKind, TaskState
+from terakoya.exceptions import StaleWriter, StorageFull
+from terakoya.storage.control import Action, request_action
+from terakoya.storage.files import DataDir
+from terakoya.tasks.conclusion import conclude
+from terakoya.tasks.launcher import Launcher
+from terakoya.tasks.process import group_is_empty, signal_group, wait_for_exit
+from terakoya.tasks.recovery import recover
+
+log = structlog.get_logger(__name__)
+_RETRY_SECONDS = 5.0
+_GROUP_POLL_SECONDS = 0.05
+_GROUP_PATIENCE_SECONDS = 10.0
+Result = TypeVar("Result")
+
+
+@dataclass(slots=True)
+class _Watched:
+    task_id: str
+    kind: TaskKind
+    owner: ProcessIdentity
+    exited: asyncio.Event = field(default_factory=asyncio.Event)
+    watcher: asyncio.Task[None] | None = None
+    stopper: asyncio.Task[None] | None = None
+
+
+class Supervisor:
+    def __init__(
+        self,
+        repository: TaskRepository,
+        event_log: EventLog,
+        data_dir: DataDir,
+        *,
+        planners: Mapping[TaskKind, TaskPlanner],
+        slots: Mapping[TaskKind, int],
+        cancel_grace_seconds: float,
+        terminate_grace_seconds: float,
+    ) -> None:
+        self._repository = repository
+        self._event_log = event_log
+        self._data_dir = data_dir
+        self._launcher = Launcher(repository, event_log, data_dir, planners)
+        self._kinds = tuple(planners)
+        self._slots = slots
+        self._cancel_grace_seconds = cancel_grace_seconds
+        self._terminate_grace_seconds = terminate_grace_seconds
+        self._watched: dict[str, _Watched] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._changed = asyncio.Event()
+        self._stopping = asyncio.Event()
+        self._stopped = asyncio.Event()
+
+    def wake(self) -> None:
+        """Look at the queue and at cancellations now; from any thread, also before ``run`` and after ``stop``."""
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._changed.set)
+
+    async def run(self) -> None:
+        """Recover what an earlier web process left, then start, watch and stop workers until ``stop``."""
+        self._loop = asyncio.get_running_loop()
+        try:
+            for task in await asyncio.to_thread(recover, self._repository, self._event_log, self._data_dir):
+                self._watch(task)
+            self._changed.set()
+            while not self._stopping.is_set():
+                await self._changed.wait()
+                self._changed.clear()
+                await self._look()
+        finally:
+            self._loop = None
+            self._stopping.set()
+            await self._let_go()
+            self._stopped.set()
+
+    async def stop(self) -> None:
+        """End ``run``, a launch under way first being completed. Workers go on."""
+        self._stopping.set()
+        self._changed.set()
+        if self._loop is not None:
+            await self._stopped.wait()
+
+    async def _look(self) -> None:
+        try:
+            for task in await asyncio.to_thread(
+                self._repository.list_tasks, states=frozenset({TaskState.CANCELLING}), limit=len(self._watched) + 1000
+            ):
+                self._stop_worker_of(task)
+            for kind in self._kinds:
+                await self._fill_slots(kind)
+        except Exception as error:  # noqa: BLE001  a full disk, a locked database: the queue is served again when it passes
+            log.warning("queue_not_served", error=str(error), retry_seconds=_RETRY_SECONDS)
+            asyncio.get_running_loop().call_later(_RETRY_SECONDS, self._changed.set)
+
+    # -- start -------------------------------------------------------------------------------------
+
+    async def _fill_slots(self, kind: TaskKind) -> None:
+        while not self._stopping.is_set() and self._running(kind) < self._slots.get(kind, 1):
+            queued = await asyncio.to_thread(self._repository.next_queued, kind)
+            if queued is None:
+                return
+            task = await asyncio.to_thread(self._launcher.launch, queued)
+            if task.state.is_active:
+                self._watch(task)
+            if task.state is TaskState.CANCELLING:
+                self._stop_worker_of(task)
+
+    def _running(self, kind: TaskKind) -> int:
+        return sum(watched.kind is kind for watched in self._watched.values())
+
+    # -- watch -------------------------------------------------------------------------------------
+
+    def _watch(self, task: Task) -> None:
+        assert task.owner is not None
+        watched = _Watched(task.id, task.kind, task.owner)
+        self._watched[task.id] = watched
+        watched.watcher = asyncio.create_task(self._see_to_its_end(watched), name=f"watch {task.id}")
+
+    async def _see_to_its_end(self, watched: _Watched) -> None:
+        exit_code = await self._unless_stopping(wait_for_exit(watched.owner))
+        if self._stopping.is_set():
+            return
+        watched.exited.set()
+        await self._empty_group(watched)
+        await self._conclude(watched.task_id, exit_code)
+        del self._watched[watched.task_id]
+        self._changed.set()
+
+    async def _empty_group(self, watched: _Watched) -> None:
+        """End whatever the worker started and left behind, so that nothing holds its memory, device or files."""
+        deadline = asyncio.get_running_loop().time() + _GROUP_PATIENCE_SECONDS
+        while not await asyncio.to_thread(group_is_empty, watched.owner):
+            if asyncio.get_running_loop().time() > deadline:
+                log.error("group_not_empty", task_id=watched.task_id, group=watched.owner.pid)
+                return
+            await asyncio.to_thread(signal_group, watched.owner, signal.SIGKILL)
+            await asyncio.sleep(_GROUP_POLL_SECONDS)
+
+    async def _conclude(self, task_id: str, exit_code: int | None) -> None:
+        while not self._stopping.is_set():
+            try:
+                task = await asyncio.to_thread(self._repository.find, task_id)
+                finished = await asyncio.to_thread(
+                    conclude,
+                    task,
+                    exit_code,
+                    repository=self._repository,
+                    event_log=self._event_log,
+                    data_dir=self._data_dir,
+                )
+            except StaleWriter as error:
+                log.warning("conclusion_refused", task_id=task_id, reason=str(error))
+                return
+            except Exception as error:  # noqa: BLE001  the record cannot be written now; it must be, later
+                log.warning("conclusion_postponed", task_id=task_id, error=str(error), retry_seconds=_RETRY_SECONDS)
+                await self._unless_stopping(asyncio.sleep(_RETRY_SECONDS))
+            else:
+                log.info("task_finished", task_id=task_id, state=finished.state, error_code=finished.error_code)
+                return
+
+    # -- stop --------------------------------------------------------------------------------------
+
+    def _stop_worker_of(self, task: Task) -> None:
+        watched = self._watched.get(task.id)
+        if watched is not None and watched.stopper is None:
+            watched.stopper = asyncio.create_task(self._stop_worker(watched), name=f"stop {task.id}")
+
+    async def _stop_worker(self, watched: _Watched) -> None:
+        """Ask, then SIGTERM, then SIGKILL; its watcher concludes it whichever of them worked."""
+        try:
+            await asyncio.to_thread(request_action, self._data_dir.task(watched.task_id), Action.CANCEL)
+        except (StorageFull, OSError) as error:  # signals need no disk
+            log.warning("cancel_not_written", task_id=watched.task_id, error=str(error))
+        for grace_seconds, number in (
+            (self._cancel_grace_seconds, signal.SIGTERM),
+            (self._terminate_grace_seconds, signal.SIGKILL),
+        ):
+            await self._unless_stopping(watched.exited.wait(), timeout_seconds=grace_seconds)
+            if self._stopping.is_set() or watched.exited.is_set():
+                return
+            log.warning("worker_signalled", task_id=watched.task_id, signal=number.name)
+            await asyncio.to_thread(signal_group, watched.owner, number)
+
+    async def _unless_stopping(
+        self, work: Coroutine[Any, Any, Result], *, timeout_seconds: float | None = None
+    ) -> Result | None:
+        """Return the result; None, the work cancelled, if the supervisor is stopped or time is up before."""
+        working = asyncio.create_task(work)
+        stopping = asyncio.create_task(self._stopping.wait())
+        try:
+            await asyncio.wait({working, stopping}, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)
+            return working.result() if working.done() else None
+        finally:
+            working.cancel()
+            stopping.cancel()
+
+    async def _let_go(self) -> None:
+        """Wait for what is being written; every task here ends by itself once ``_stopping`` is set."""
+        tasks = [task for watched in self._watched.values() for task in (watched.watcher, watched.stopper) if task]
+        await asyncio.gather(*tasks)

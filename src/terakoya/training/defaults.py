@@ -1,0 +1,122 @@
+"""Fills in what a request leaves open, from the model's size and the dataset's. Pure arithmetic: no torch,
+no files. Where each number comes from is in ``docs/lab-notebook.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from terakoya.exceptions import InvalidConfig
+from terakoya.training.request import TrainingRequest
+
+# Largest parameter count -> peak learning rate for LoRA. A 135M model at the 7B habit of 2e-4 hardly learns.
+_LORA_RATES = ((250e6, 1e-3), (700e6, 5e-4), (4e9, 2e-4), (math.inf, 1e-4))
+_FULL_TO_LORA = 0.1
+_BATCH_SIZE = 8
+_STEPS_WORTH_TAKING = 100
+"""A small dataset is repeated until about so many optimizer steps are taken, ten times at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedAdapter:
+    kind: str
+    rank: int
+    alpha: float
+    dropout: float
+    targets: str | tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedTraining:
+    """A request with every default filled in; what only the tokenised data can tell stays None."""
+
+    strategy: str
+    adapter: ResolvedAdapter | None
+    objective: str
+    epochs: int | None
+    max_steps: int | None
+    learning_rate: float
+    batch_size: int
+    max_length: int | None
+    schedule: str
+    warmup: float
+    checkpoint_minutes: float
+    weight_decay: float
+    max_grad_norm: float
+    heldout_fraction: float
+    max_evaluation_examples: int
+    max_new_tokens: int | None
+    seed: int
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> ResolvedTraining:
+        """Read back; what was stored beside (the ids of model and dataset) is ignored."""
+        fields = {name: fields[name] for name in cls.__slots__}
+        adapter = fields["adapter"]
+        if adapter is not None:
+            targets = adapter["targets"]
+            adapter = ResolvedAdapter(**{**adapter, "targets": targets if isinstance(targets, str) else tuple(targets)})
+        return cls(**{**fields, "adapter": adapter})
+
+
+def default_learning_rate(strategy: str, parameters: int) -> float:
+    rate = next(rate for most, rate in _LORA_RATES if parameters <= most)
+    return rate * _FULL_TO_LORA if strategy == "full" else rate
+
+
+def default_epochs(rows: int, batch_size: int) -> int:
+    steps_per_epoch = math.ceil(max(rows, 1) / batch_size)
+    return min(max(math.ceil(_STEPS_WORTH_TAKING / steps_per_epoch), 1), 10)
+
+
+def resolve(request: TrainingRequest, *, parameters: int, rows: int) -> ResolvedTraining:
+    """Return the full configuration for a model of so many parameters and a dataset of so many training rows.
+
+    Raises: InvalidConfig when two settings contradict each other.
+    """
+    if request.epochs is not None and request.max_steps is not None:
+        raise InvalidConfig(
+            f"epochs={request.epochs} and max_steps={request.max_steps} contradict each other; give one of them"
+        )
+    if request.adapter is not None and request.strategy == "full":
+        raise InvalidConfig("strategy 'full' trains every weight and takes no 'adapter'; leave it out or use 'lora'")
+    batch_size = request.batch_size or _BATCH_SIZE
+    epochs = request.epochs
+    if epochs is None and request.max_steps is None:
+        epochs = default_epochs(rows, batch_size)
+    return ResolvedTraining(
+        strategy=request.strategy,
+        adapter=None if request.strategy == "full" else _resolve_adapter(request),
+        objective=request.objective,
+        epochs=epochs,
+        max_steps=request.max_steps,
+        learning_rate=request.learning_rate or default_learning_rate(request.strategy, parameters),
+        batch_size=batch_size,
+        max_length=request.max_length,
+        schedule=request.schedule.kind,
+        warmup=request.schedule.warmup,
+        checkpoint_minutes=request.schedule.checkpoint_minutes,
+        weight_decay=0.0,
+        max_grad_norm=1.0,
+        heldout_fraction=request.evaluation.heldout_fraction,
+        max_evaluation_examples=request.evaluation.max_examples,
+        max_new_tokens=request.evaluation.max_new_tokens,
+        seed=request.seed,
+    )
+
+
+def _resolve_adapter(request: TrainingRequest) -> ResolvedAdapter:
+    asked = request.adapter
+    rank = (asked and asked.rank) or 16
+    return ResolvedAdapter(
+        kind="lora",
+        rank=rank,
+        alpha=(asked and asked.alpha) or 2.0 * rank,
+        dropout=asked.dropout if asked else 0.0,
+        targets=asked.targets if asked else "all-linear",
+    )

@@ -1,0 +1,123 @@
+"""Checkpoints of a run: trained weights, optimizer and position as safetensors and JSON in ``step-N`` folders that
+appear whole or not at all. Knows nothing of how the run computes.
+
+There is no random state to keep: data order and every step's seed follow from (seed, step).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from terakoya.exceptions import AppException
+from terakoya.storage.files import full_disk_is_named, sync_directory, write_durably
+from terakoya.storage.json_text import to_json
+from terakoya.storage.manifest import MANIFEST, verify_manifest, write_manifest
+
+KEPT = 2
+_NAME = re.compile(r"step-(\d+)")
+_WEIGHTS, _OPTIMIZER, _STATE = "trained.safetensors", "optimizer.safetensors", "state.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """Where a run stands between two steps."""
+
+    step: int = 0
+    """Optimizer steps taken."""
+    budget_tokens: int | None = None
+    """The micro-batch budget in force: it shapes rounding, so a resumed run keeps it."""
+    trained_tokens: int = 0
+    training_seconds: float = 0.0
+    way: str | None = None
+    """How rows go through the model, for the same reason."""
+
+
+class Checkpoints:
+    def __init__(self, directory: Path, *, fingerprint: str) -> None:
+        """``fingerprint`` tells the run's configuration; a checkpoint with another one is not resumed from."""
+        self._directory = directory
+        self._fingerprint = fingerprint
+
+    def save(
+        self, position: Position, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer
+    ) -> tuple[Path, int]:
+        """Write ``step-N`` durably and drop all but the newest; return it and its size. Raises: StorageFull."""
+        final = self._directory / f"step-{position.step}"
+        temporary = self._directory / f"step-{position.step}.tmp"
+        with full_disk_is_named(final):
+            shutil.rmtree(temporary, ignore_errors=True)
+            temporary.mkdir(parents=True)
+            save_file({name: _plain(parameter) for name, parameter in parameters.items()}, temporary / _WEIGHTS)
+            save_file(_moments(parameters, optimizer), temporary / _OPTIMIZER)
+            write_durably(temporary / _STATE, to_json(asdict(position) | {"fingerprint": self._fingerprint}))
+            write_manifest(temporary)
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.replace(final)
+            sync_directory(self._directory)
+        for _, old in self._all()[KEPT:]:
+            shutil.rmtree(old, ignore_errors=True)
+        return final, sum(path.stat().st_size for path in final.iterdir())
+
+    def restore(self, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> Position | None:
+        """Load the newest checkpoint that verifies into weights and optimizer; None if there is none."""
+        for _, path in self._all():
+            position = self._verified(path)
+            if position is not None:
+                _load(path, parameters, optimizer)
+                return position
+        return None
+
+    def _all(self) -> list[tuple[int, Path]]:
+        """Newest first."""
+        if not self._directory.is_dir():
+            return []
+        found = [(_NAME.fullmatch(path.name), path) for path in self._directory.iterdir()]
+        return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
+
+    def _verified(self, path: Path) -> Position | None:
+        try:
+            manifest = (path / MANIFEST).read_bytes()
+            verify_manifest(path, hashlib.sha256(manifest).hexdigest())
+            state: dict[str, Any] = json.loads((path / _STATE).read_bytes())
+        except (OSError, ValueError, KeyError, AppException):
+            return None
+        return Position(**state) if state.pop("fingerprint") == self._fingerprint else None
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().contiguous()
+
+
+def _moments(parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> dict[str, Tensor]:
+    """The optimizer's tensors as ``name/key``; names come last in no key, so the split is unambiguous."""
+    state = optimizer.state
+    return {
+        f"{key}/{name}": _plain(cast(Tensor, value))
+        for name, parameter in parameters.items()
+        for key, value in state.get(parameter, {}).items()
+    }
+
+
+def _load(path: Path, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> None:
+    weights = load_file(path / _WEIGHTS)
+    with torch.no_grad():
+        for name, parameter in parameters.items():
+            parameter.copy_(weights[name])
+    order = {name: number for number, name in enumerate(parameters)}
+    state: dict[int, dict[str, Tensor]] = {}
+    for compound, value in load_file(path / _OPTIMIZER).items():
+        key, _, name = compound.partition("/")
+        state.setdefault(order[name], {})[key] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

@@ -1,0 +1,186 @@
+"""The training loop, top to bottom: rows of a step -> micro-batches -> loss summed over labels -> backward -> clip ->
+AdamW -> events, checkpoints, requests to stop. Knows modules and rows; not strategies, datasets or reports.
+
+The gradient of a step is that of (sum of label losses) / (labels of the step): how the step was cut into
+micro-batches changes rounding only.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import Tensor, nn
+
+from terakoya.domain.events import EventType, Observer
+from terakoya.exceptions import TrainingError
+from terakoya.models.label_forward import LabelForward
+from terakoya.models.packing import Row, shared_prefix
+from terakoya.training.engine.batching import StepPlan, micro_batches
+from terakoya.training.engine.checkpoint import Checkpoints, Position
+from terakoya.training.engine.pace import Pace
+from terakoya.training.engine.schedule import Schedule
+
+
+class Stop(StrEnum):
+    """Why the loop returned."""
+
+    COMPLETED = "completed"
+    CANCEL = "cancel"
+    FINISH = "finish"
+
+
+@dataclass(frozen=True, slots=True)
+class LoopResult:
+    stop: Stop
+    position: Position
+
+
+class TrainingLoop:
+    """Runs from a position to the end of the plan, or until asked to stop."""
+
+    def __init__(
+        self,
+        *,
+        module: nn.Module,
+        parameters: dict[str, nn.Parameter],
+        rows: Sequence[Row],
+        forward: LabelForward,
+        plan: StepPlan,
+        schedule: Schedule,
+        accelerator: Accelerator,
+        optimizer: torch.optim.Optimizer,
+        max_grad_norm: float,
+        checkpoints: Checkpoints,
+        checkpoint_seconds: float,
+        observer: Observer,
+        requested_action: Callable[[], str | None],
+    ) -> None:
+        self.module = module
+        self.parameters = parameters
+        self.rows = rows
+        self.lengths = [len(row.input_ids) for row in rows]
+        self.forward = forward
+        self.plan = plan
+        self.schedule = schedule
+        self.accelerator = accelerator
+        self.optimizer = optimizer
+        self.max_grad_norm = max_grad_norm
+        self.checkpoints = checkpoints
+        self.checkpoint_seconds = checkpoint_seconds
+        self.observer = observer
+        self.requested_action = requested_action
+
+    def run(self, position: Position) -> LoopResult:
+        """Take the remaining steps. Raises: TrainingError when the loss is no number or nothing fits into memory."""
+        self.module.train()
+        pace = Pace(self.observer, self.plan, position)
+        saved = time.monotonic()
+        saved_step = position.step
+        stop = Stop.COMPLETED
+        for step in range(position.step + 1, self.plan.total_steps + 1):
+            started = time.monotonic()
+            taken = self._take_step(step, position)
+            if isinstance(taken, Stop):
+                stop = taken
+                break
+            loss, grad_norm, position = taken
+            seconds = time.monotonic() - started
+            position = replace(position, training_seconds=position.training_seconds + seconds)
+            pace.step(position, seconds, loss=loss, grad_norm=grad_norm, learning_rate=self.schedule.rate(step))
+            if self.plan.ends_epoch(step) or time.monotonic() - saved > self.checkpoint_seconds:
+                self._save(position)
+                saved, saved_step = time.monotonic(), step
+        pace.flush()
+        if position.step > saved_step:
+            self._save(position)
+        return LoopResult(stop, position)
+
+    def _take_step(self, step: int, position: Position) -> tuple[float, float, Position] | Stop:
+        """Take one optimizer step, with a smaller micro-batch after each time the GPU's memory does not suffice."""
+        chosen = self.plan.rows_of(step)
+        while True:
+            budget = position.budget_tokens or max(self.lengths)
+            try:
+                with self._seeded(step):
+                    outcome = self._accumulate(chosen, budget)
+            except torch.cuda.OutOfMemoryError:
+                position = replace(position, budget_tokens=self._smaller(budget, chosen, step))
+                continue
+            if isinstance(outcome, Stop):
+                self.optimizer.zero_grad(set_to_none=True)
+                return outcome
+            loss, grad_norm = self._update(step, outcome)
+            tokens = sum(self.lengths[row] for row in chosen)
+            return loss, grad_norm, replace(position, step=step, trained_tokens=position.trained_tokens + tokens)
+
+    def _accumulate(self, chosen: Sequence[int], budget: int) -> Tensor | Stop:
+        """Add up the gradient of a step's mean label loss; return that loss."""
+        shared = shared_prefix([self.rows[row] for row in chosen]) if self.forward.shares_prefix else 0
+        labels = sum(self.lengths[row] - self.rows[row].labels_start for row in chosen)
+        total: Tensor | None = None
+        for batch in micro_batches(chosen, self.lengths, shared=shared, budget_tokens=budget):
+            if (action := self.requested_action()) is not None:
+                return Stop(action)
+            with self.accelerator.autocast():
+                loss = self.forward.losses([self.rows[row] for row in batch]).sum() / labels
+            self.accelerator.backward(loss)
+            total = loss.detach() if total is None else total + loss.detach()
+        assert total is not None, "a step has rows"
+        return total
+
+    def _update(self, step: int, total: Tensor) -> tuple[float, float]:
+        """Clip, step, and only then look at the numbers: one wait for the device per step."""
+        norm = self.accelerator.clip_grad_norm_(self.parameters.values(), self.max_grad_norm)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.schedule.rate(step)
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        loss, grad_norm = total.item(), float(norm)
+        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+            raise TrainingError(
+                f"at step {step} the loss was {loss} and the gradient norm {grad_norm}; training cannot go on. "
+                f"A learning rate below {self.schedule.peak:g} usually helps"
+            )
+        return loss, grad_norm
+
+    def _smaller(self, budget: int, chosen: Sequence[int], step: int) -> int:
+        """Halve the micro-batch and say so. Raises: TrainingError when a single row does not fit."""
+        self.optimizer.zero_grad(set_to_none=True)
+        torch.cuda.empty_cache()
+        longest = max(self.lengths[row] for row in chosen)
+        if budget <= longest:
+            raise TrainingError(
+                f"step {step} has a row of {longest} tokens that does not fit into GPU memory even alone; "
+                f"a max_length below {longest} leaves such rows out"
+            )
+        smaller = max(budget // 2, longest)
+        self.observer.notify(
+            EventType.WARNING,
+            code="smaller_micro_batch",
+            message=f"GPU memory did not suffice for {budget} tokens at once; going on with {smaller}",
+        )
+        return smaller
+
+    def _save(self, position: Position) -> None:
+        path, size = self.checkpoints.save(position, self.parameters, self.optimizer)
+        self.observer.notify(EventType.CHECKPOINT, step=position.step, path=path.name, size_bytes=size)
+
+    @contextmanager
+    def _seeded(self, step: int) -> Iterator[None]:
+        """Dropout and the like follow from (seed, step), so a step is the same after a resume or a smaller refit."""
+        torch.manual_seed((self.plan.seed * 1_000_003 + step) % 2**63)
+        yield
+
+
+def make_optimizer(parameters: dict[str, nn.Parameter], *, weight_decay: float) -> torch.optim.Optimizer:
+    """AdamW over float32 master weights, in one fused kernel; the schedule sets its learning rate before each step."""
+    options: dict[str, Any] = {"weight_decay": weight_decay, "fused": True}
+    return torch.optim.AdamW(list(parameters.values()), lr=0.0, **options)

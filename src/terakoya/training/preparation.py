@@ -1,0 +1,109 @@
+"""From stored rows to tokenised examples to learn from and to be judged by. Refuses by row number what cannot be
+learned whole; drops nothing silently. Knows no model beyond its tokenizer and context length.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from terakoya.data.examples import read_examples
+from terakoya.data.splits import split_examples
+from terakoya.data.tokenization import EncodedExample, encode_examples
+from terakoya.domain.datasets import Example
+from terakoya.domain.events import EventType, Observer
+from terakoya.exceptions import InvalidConfig, InvalidDataset
+from terakoya.training.spec import RunSpec
+
+_SHOWN_ROWS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Material:
+    train: list[Example]
+    heldout: list[Example]
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedMaterial:
+    train: list[EncodedExample]
+    heldout: list[EncodedExample]
+
+    @property
+    def longest(self) -> int:
+        return max(len(example.input_ids) for example in (*self.train, *self.heldout))
+
+
+def read_material(spec: RunSpec, observer: Observer) -> Material:
+    """Read the dataset and split it. Raises: InvalidDataset if nothing is left to learn from."""
+    examples = list(read_examples(spec.rows_path))
+    train, heldout = split_examples(examples, spec.resolved.heldout_fraction, spec.resolved.seed)
+    if not train:
+        raise InvalidDataset(
+            f"the dataset {spec.dataset_name!r} has no rows to train on: all {len(examples)} are held out; "
+            'add rows that do not say "split": "heldout"'
+        )
+    most = spec.resolved.max_evaluation_examples
+    if not heldout:
+        observer.notify(
+            EventType.WARNING,
+            code="nothing_held_out",
+            message=f"{len(examples)} row is too little to hold any out: there will be no scores",
+        )
+    elif len(heldout) > most:
+        chosen = sorted(random.Random(spec.resolved.seed).sample(range(len(heldout)), most))  # noqa: S311 - reproducible
+        observer.notify(
+            EventType.LOG,
+            message=f"{most} of {len(heldout)} held-out rows are scored (evaluation.max_examples); "
+            "the others are neither scored nor trained on",
+        )
+        heldout = [heldout[index] for index in chosen]
+    return Material(train, heldout)
+
+
+def encode_material(
+    material: Material,
+    tokenizer: Any,
+    *,
+    max_length: int | None,
+    context: int,
+    progress: Callable[[int, int], None],
+) -> EncodedMaterial:
+    """Tokenise both parts.
+
+    Raises: InvalidDataset for rows that teach nothing or never end; InvalidConfig for rows longer than
+    ``max_length``, or than the model's context where that is None.
+    """
+    total = len(material.train) + len(material.heldout)
+    encoded = []
+    done = 0
+    for part in (material.train, material.heldout):
+        offset = done
+        encoded.append(
+            encode_examples(part, tokenizer, progress=lambda count, offset=offset: progress(offset + count, total))  # type: ignore[misc]
+        )
+        done += len(part)
+    train, heldout = (part.complete() for part in encoded)
+    limit = context if max_length is None else min(max_length, context)
+    _refuse_long_rows([*train, *heldout], limit, context)
+    return EncodedMaterial(train, heldout)
+
+
+def _refuse_long_rows(examples: Sequence[EncodedExample], limit: int, context: int) -> None:
+    long = [example for example in examples if len(example.input_ids) > limit]
+    if not long:
+        return
+    longest = max(len(example.input_ids) for example in long)
+    shown = ", ".join(f"{example.row} ({len(example.input_ids):,})" for example in long[:_SHOWN_ROWS])
+    more = f" and {len(long) - _SHOWN_ROWS} more" if len(long) > _SHOWN_ROWS else ""
+    remedy = (
+        f"max_length={longest} takes them all"
+        if longest <= context
+        else f"the model knows {context:,} positions at most, so shorten these rows or remove them"
+    )
+    raise InvalidConfig(
+        f"{len(long):,} of {len(examples):,} answers have more than {limit:,} tokens: "
+        f"rows (tokens) {shown}{more}; {remedy}"
+    )

@@ -1,0 +1,97 @@
+"""What a person may ask of a training run, with the bounds of every field. Knows nothing of models, data or
+defaults: ``defaults.py`` fills those in.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic.json_schema import SkipJsonSchema
+
+from terakoya.training.methods import STRATEGIES
+
+Reference = Annotated[str, Field(min_length=1, max_length=200)]
+ModuleName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^\w[\w.]*$")]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+def _not_yet(value: object, what: str) -> None:
+    if value is not None:
+        raise ValueError(f"{what} is not available in this version; leave it out")
+
+
+class AdapterRequest(_Strict):
+    kind: Literal["lora"] = "lora"
+    rank: int | None = Field(default=None, ge=1, le=1024)
+    alpha: float | None = Field(default=None, gt=0, le=8192)
+    """The update is scaled by alpha / rank; by default alpha is twice the rank."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    targets: Literal["all-linear"] | Annotated[tuple[ModuleName, ...], Field(min_length=1, max_length=64)] = (
+        "all-linear"
+    )
+    """Which linear layers get an adapter: all but the LM head, or these names."""
+    quantization: SkipJsonSchema[None] = None
+
+    @field_validator("quantization", mode="before")
+    @classmethod
+    def _no_quantization(cls, value: object) -> None:
+        _not_yet(value, "a quantised base")
+
+
+class ScheduleRequest(_Strict):
+    kind: Literal["cosine", "linear", "constant"] = "cosine"
+    warmup: float = Field(default=0.05, ge=0, le=0.5)
+    """Share of the steps over which the learning rate rises from zero."""
+    checkpoint_minutes: float = Field(default=10.0, gt=0, le=1440)
+    """A checkpoint is written at least so often, at every epoch's end, and when the run is cancelled."""
+
+
+class EvaluationRequest(_Strict):
+    heldout_fraction: float = Field(default=0.1, gt=0, le=0.5)
+    """Split off when the dataset names no held-out rows itself."""
+    max_examples: int = Field(default=500, ge=1, le=100_000)
+    """At most so many held-out rows are scored."""
+    max_new_tokens: int | None = Field(default=None, ge=1, le=4096)
+    """Length of the answers shown; by default somewhat longer than the longest reference."""
+
+
+class TrainingRequest(_Strict):
+    """Every field but the first two has a default that follows the model's size. Unknown fields are an error."""
+
+    model: Reference
+    dataset: Reference
+    strategy: str = "lora"
+    adapter: AdapterRequest | None = None
+    objective: Literal["supervised"] = "supervised"
+    epochs: int | None = Field(default=None, ge=1, le=1000)
+    max_steps: int | None = Field(default=None, ge=1, le=10_000_000)
+    """Optimizer steps; instead of ``epochs``, not beside it."""
+    learning_rate: float | None = Field(default=None, gt=0, le=1)
+    batch_size: int | None = Field(default=None, ge=1, le=65_536)
+    """Examples per optimizer step, whatever fits into memory at once."""
+    max_length: int | None = Field(default=None, ge=8, le=1_048_576)
+    """Rows with more tokens are refused. By default the longest row fits, up to the model's context."""
+    schedule: ScheduleRequest = ScheduleRequest()
+    evaluation: EvaluationRequest = EvaluationRequest()
+    seed: int = Field(default=0, ge=0, le=2**32 - 1)
+    name: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """Of the model that comes out; by default made from dataset and strategy."""
+    base: SkipJsonSchema[None] = None
+    retention: SkipJsonSchema[None] = None
+    after: SkipJsonSchema[None] = None
+
+    @field_validator("strategy")
+    @classmethod
+    def _registered(cls, value: str) -> str:
+        if value not in STRATEGIES:
+            raise ValueError(f"unknown strategy {value!r}; available: {', '.join(STRATEGIES)}")
+        return value
+
+    @field_validator("base", "retention", "after", mode="before")
+    @classmethod
+    def _no_continual_learning(cls, value: object, info: Any) -> None:
+        _not_yet(value, f"{info.field_name!r} (continual learning)")

@@ -1,0 +1,294 @@
+"""One training run from its specification to its outcome: read, load, probe, train, judge, keep. Says at every
+moment what it is doing. Knows nothing of queues, processes or the database.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from terakoya.domain.events import EventType, Observer, Phase
+from terakoya.domain.tasks import Outcome, TaskState
+from terakoya.models.base_loader import LoadedModel
+from terakoya.models.factory import create_model_loader, loader_type
+from terakoya.models.label_forward import LabelForward, Way
+from terakoya.storage.files import write_durably
+from terakoya.storage.json_text import to_json
+from terakoya.training.engine.batching import StepPlan
+from terakoya.training.engine.checkpoint import Checkpoints, Position
+from terakoya.training.engine.fit import ModelShape, get_optimal_batch_size, optimizer_bytes
+from terakoya.training.engine.loop import LoopResult, Stop, TrainingLoop, make_optimizer
+from terakoya.training.engine.probe import choose_compute_type
+from terakoya.training.engine.schedule import Schedule
+from terakoya.training.judging import Judge
+from terakoya.training.keeping import keep
+from terakoya.training.methods import STRATEGIES
+from terakoya.training.preparation import EncodedMaterial, encode_material, read_material
+from terakoya.training.spec import RunSpec
+from terakoya.training.strategy import TrainingStrategy
+from terakoya.utils.gpu_utils import available_memory_bytes, peak_memory_bytes, training_device
+
+RESULT = "result"
+CHECKPOINTS = "checkpoints"
+REPORT = "report.json"
+
+
+class RunCancelled(Exception):
+    """Unwinds a run that was asked to stop outside the training loop. Never leaves this module."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything a loop needs, and what was decided on the way."""
+
+    loaded: LoadedModel
+    module: nn.Module
+    strategy: TrainingStrategy
+    material: EncodedMaterial
+    forward: LabelForward
+    accelerator: Accelerator
+    plan: StepPlan
+    budget_tokens: int
+    effective: dict[str, Any]
+
+
+class TrainingRun:
+    def __init__(
+        self,
+        spec: RunSpec,
+        *,
+        task_id: str,
+        task_dir: Path,
+        attempt: int,
+        observer: Observer,
+        requested_action: Callable[[], str | None],
+    ) -> None:
+        self.spec = spec
+        self.task_id = task_id
+        self.task_dir = task_dir
+        self.attempt = attempt
+        self.observer = observer
+        self.requested_action = requested_action
+        self.device = training_device()
+        self.started = time.monotonic()
+
+    def execute(self) -> Outcome:
+        """Raises: AppException for everything that is wrong with request, model, data or machine."""
+        try:
+            prepared = self._prepare()
+            trained = self._train(prepared)
+            if trained.stop is Stop.CANCEL:
+                raise RunCancelled
+            return self._conclude(prepared, trained)
+        except RunCancelled:
+            return Outcome(TaskState.CANCELLED, self.attempt)
+
+    def _prepare(self) -> Prepared:
+        resolved = self.spec.resolved
+        if self.device.type == "cpu":
+            torch.set_num_threads(self.spec.threads or os.cpu_count() or 1)
+        self._phase(Phase.READING_DATA)
+        material = read_material(self.spec, self.observer)
+        strategy = STRATEGIES.load(resolved.strategy)(resolved)
+        self._phase(Phase.LOADING_MODEL, detail=self.spec.model.info.name)
+        loaded = self.load_base()
+        shape = ModelShape.of(loaded.module.config, self.spec.model.info.parameters)
+        self._phase(Phase.READING_DATA, detail="tokens")
+        encoded = encode_material(
+            material,
+            loaded.tokenizer,
+            max_length=resolved.max_length,
+            context=shape.context,
+            progress=lambda done, total: self.tick(Phase.READING_DATA, done, total, detail="tokens"),
+        )
+        self._phase(Phase.PROBING)
+        compute = choose_compute_type(self.device, hidden=shape.hidden, intermediate=shape.intermediate)
+        low_precision = compute.dtype is not torch.float32
+        torch.manual_seed(resolved.seed)  # an adapter's start is drawn at random
+        if low_precision and not strategy.trains_whole_model:
+            loaded.module.to(compute.dtype)
+        module = strategy.prepare(loaded.module, base_id=self.spec.model.info.id)
+        accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision="bf16" if low_precision else "no")
+        forward = self._choose_forward(module, encoded, accelerator)
+        plan = StepPlan.of(
+            rows=len(encoded.train),
+            batch_size=resolved.batch_size,
+            seed=resolved.seed,
+            epochs=resolved.epochs,
+            max_steps=resolved.max_steps,
+        )
+        budget = self._budget(strategy, module, shape, encoded)
+        effective = {
+            "device": str(self.device),
+            "threads": torch.get_num_threads(),
+            "compute_type": compute.name,
+            "gflops": {"float32": compute.gflops_float32, "bfloat16": compute.gflops_bfloat16},
+            "forward": str(forward.way),
+            "shares_prefix": forward.shares_prefix,
+            "micro_batch_tokens": budget,
+            "rows": len(encoded.train),
+            "heldout_rows": len(encoded.heldout),
+            "longest_row_tokens": encoded.longest,
+            "total_steps": plan.total_steps,
+            **strategy.describe(module),
+        }
+        self.observer.notify(EventType.LOG, message=_told(effective), effective=effective)
+        return Prepared(loaded, module, strategy, encoded, forward, accelerator, plan, budget, effective)
+
+    def load_base(self) -> LoadedModel:
+        """Open the model the run starts from, in float32."""
+        artifact = self.spec.model
+        return create_model_loader(loader_type(artifact)).load(artifact, dtype="float32", device=str(self.device))
+
+    def _choose_forward(self, module: nn.Module, material: EncodedMaterial, accelerator: Accelerator) -> LabelForward:
+        """Try the fast ways on three rows of different lengths; dropout would be shared along with a prefix."""
+        by_length = sorted(material.train, key=lambda row: len(row.input_ids))
+        rows = [by_length[len(by_length) * quarter // 4] for quarter in range(3)]
+        adapter = self.spec.resolved.adapter
+        with accelerator.autocast():
+            forward = LabelForward.choose(module, rows, share_prefix=adapter is None or adapter.dropout == 0)
+        if forward.way is Way.WHOLE:
+            self.observer.notify(
+                EventType.WARNING,
+                code="plain_forward",
+                message="this model's code does not allow the faster ways through it; "
+                "training takes the model's own, with padding",
+            )
+        return forward
+
+    def _budget(
+        self, strategy: TrainingStrategy, module: nn.Module, shape: ModelShape, material: EncodedMaterial
+    ) -> int:
+        """Return the micro-batch in tokens that memory allows; one row must fit whatever the estimate says."""
+        trained = sum(parameter.numel() for parameter in strategy.trained_parameters(module).values())
+        free = available_memory_bytes(self.device) - optimizer_bytes(trained)
+        budget = get_optimal_batch_size(shape, free, device_type=self.device.type)
+        if budget >= material.longest:
+            return budget
+        self.observer.notify(
+            EventType.WARNING,
+            code="memory_is_tight",
+            message=f"memory for about {budget} tokens at once is free, the longest row has {material.longest}; "
+            "trying one row at a time. A smaller max_length or fewer other programs would help",
+        )
+        return material.longest
+
+    def _train(self, prepared: Prepared) -> LoopResult:
+        resolved = self.spec.resolved
+        parameters = prepared.strategy.trained_parameters(prepared.module)
+        optimizer = make_optimizer(parameters, weight_decay=resolved.weight_decay)
+        checkpoints = Checkpoints(self.task_dir / CHECKPOINTS, fingerprint=self._fingerprint())
+        position = checkpoints.restore(parameters, optimizer) if self.attempt > 1 else None
+        if position is not None:
+            message = f"going on after step {position.step} of {prepared.plan.total_steps}, from its checkpoint"
+            self.observer.notify(EventType.LOG, message=message)
+        self._phase(Phase.TRAINING)
+        loop = TrainingLoop(
+            module=prepared.module,
+            parameters=parameters,
+            rows=prepared.material.train,
+            forward=prepared.forward,
+            plan=prepared.plan,
+            schedule=Schedule(
+                resolved.learning_rate, prepared.plan.total_steps, resolved.warmup, cast(Any, resolved.schedule)
+            ),
+            accelerator=prepared.accelerator,
+            optimizer=optimizer,
+            max_grad_norm=resolved.max_grad_norm,
+            checkpoints=checkpoints,
+            checkpoint_seconds=resolved.checkpoint_minutes * 60,
+            observer=self.observer,
+            requested_action=self.requested_action,
+        )
+        return loop.run(position or Position(budget_tokens=prepared.budget_tokens))
+
+    def _conclude(self, prepared: Prepared, trained: LoopResult) -> Outcome:
+        stopped_early = trained.stop is Stop.FINISH
+        if stopped_early:
+            self.observer.notify(
+                EventType.WARNING,
+                code="stopped_early",
+                message=f"stopped as asked after {trained.position.step} of {prepared.plan.total_steps} steps; "
+                "what was learned so far is judged and kept",
+            )
+        effective = prepared.effective | {
+            "steps": trained.position.step,
+            "micro_batch_tokens": trained.position.budget_tokens,
+        }
+        cost = {
+            "training_seconds": round(trained.position.training_seconds, 1),
+            "trained_tokens": trained.position.trained_tokens,
+            "tokens_per_second": round(
+                trained.position.trained_tokens / max(trained.position.training_seconds, 1e-9), 1
+            ),
+        }
+        report = self._judge(prepared, effective, cost)
+        self._phase(Phase.SAVING)
+        directory = self.task_dir / RESULT
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir()
+        model = keep(
+            directory,
+            self.spec,
+            prepared.strategy,
+            prepared.module,
+            prepared.loaded.tokenizer,
+            task_id=self.task_id,
+            report=report,
+            effective=effective,
+        )
+        headline = {"heldout": report["heldout"], "verdict": report["verdict"]} if report else {}
+        result = {"effective": effective, "stopped_early": stopped_early, **cost, **headline}
+        return Outcome(TaskState.SUCCEEDED, self.attempt, model=model | {"directory": RESULT}, result=result)
+
+    def _judge(self, prepared: Prepared, effective: dict[str, Any], cost: dict[str, Any]) -> dict[str, Any] | None:
+        """Write ``report.json`` and return it; None without held-out rows."""
+        if not prepared.material.heldout:
+            return None
+        judge = Judge(
+            spec=self.spec,
+            tokenizer=prepared.loaded.tokenizer,
+            heldout=prepared.material.heldout,
+            observer=self.observer,
+            tick=self.tick,
+            autocast=prepared.accelerator.autocast,
+            compute_type=effective["compute_type"],
+        )
+        scores = judge.judge(prepared.strategy, prepared.module, self.load_base)
+        seconds = round(time.monotonic() - self.started, 1)
+        cost = {"seconds": seconds, "peak_rss_bytes": peak_memory_bytes(self.device), **cost}
+        report = judge.report(scores, configuration=self.spec.resolved.to_json() | effective, cost=cost)
+        write_durably(self.task_dir / REPORT, to_json(report, indent=1))
+        return report
+
+    def tick(self, phase: Phase, done: int, total: int, *, detail: str | None = None) -> None:
+        """Tell progress within a phase. Raises: RunCancelled if that was asked meanwhile."""
+        if self.requested_action() == Stop.CANCEL:
+            raise RunCancelled
+        self._phase(phase, **({"detail": detail} if detail else {}), done=done, total=total)
+
+    def _phase(self, phase: Phase, **fields: Any) -> None:
+        self.observer.notify(EventType.PHASE, phase=phase, **fields)
+
+    def _fingerprint(self) -> str:
+        """What a checkpoint must agree with: configuration, weights and data."""
+        parts = [self.spec.resolved.to_json(), self.spec.model.info.content_sha256, self.spec.dataset_sha256]
+        return hashlib.sha256(to_json(parts)).hexdigest()
+
+
+def _told(effective: dict[str, Any]) -> str:
+    return (
+        f"{effective['rows']} rows, {effective['total_steps']} steps, {effective['trained_parameters']:,} trained "
+        f"parameters, {effective['compute_type']} on {effective['device']} ({effective['threads']} threads), "
+        f"{effective['forward']} forward, up to {effective['micro_batch_tokens']:,} tokens at once"
+    )

@@ -1,0 +1,125 @@
+"""Starting and looking at training runs, for routes and command line. Knows the ports; never imports torch:
+the computing happens in a process of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from terakoya.domain.models import ModelInfo, ModelKind
+from terakoya.domain.names import check_name, name_key
+from terakoya.domain.ports import DatasetRepository, ModelRepository, TaskQueue, TaskRepository
+from terakoya.domain.tasks import ACTIVE_STATES, Launch, Task, TaskKind, TaskState
+from terakoya.exceptions import Conflict, InvalidConfig, TaskNotFound
+from terakoya.training.defaults import ResolvedTraining, resolve
+from terakoya.training.request import TrainingRequest
+from terakoya.training.spec import RunSpec
+
+WORKER = "terakoya.processes.train"
+REPORT = "report.json"
+_UNFINISHED = ACTIVE_STATES | {TaskState.QUEUED, TaskState.PAUSED}
+
+
+class TaskFolders(Protocol):
+    """Where things of tasks lie: ``storage.files.DataDir``."""
+
+    cache: Path
+
+    def task(self, task_id: str) -> Path: ...
+
+
+class TrainingService:
+    def __init__(
+        self,
+        *,
+        queue: TaskQueue,
+        tasks: TaskRepository,
+        models: ModelRepository,
+        datasets: DatasetRepository,
+        folders: TaskFolders,
+        threads: int = 0,
+    ) -> None:
+        self._queue = queue
+        self._tasks = tasks
+        self._models = models
+        self._datasets = datasets
+        self._folders = folders
+        self._threads = threads
+
+    def start(self, request: TrainingRequest) -> Task:
+        """Check the request against model and dataset, fill it in and queue it.
+
+        Raises: ModelNotFound, DatasetNotFound, InvalidConfig; Conflict if the name is taken.
+        """
+        model = self._models.find(request.model)
+        dataset = self._datasets.find(request.dataset)
+        if model.kind is ModelKind.ADAPTER:
+            base = self._models.find(model.parent_id).name if model.parent_id else "a whole model"
+            raise InvalidConfig(
+                f"{model.name!r} is an adapter; in this version a run starts from a whole model, such as {base!r}"
+            )
+        rows = max(dataset.rows - dataset.heldout_rows, 0)
+        if not dataset.heldout_rows:
+            rows = round(rows * (1 - request.evaluation.heldout_fraction))
+        resolved = resolve(request, parameters=model.parameters, rows=rows)
+        name = self._free_name(request, dataset.name, model)
+        return self._queue.submit(
+            TaskKind.TRAINING,
+            name=name,
+            request=request.model_dump(mode="json", exclude_unset=True),
+            resolved=resolved.to_json() | {"model": model.id, "dataset": dataset.id},
+        )
+
+    def plan(self, task: Task, task_dir: Path) -> Launch:
+        """The TaskPlanner of training. Raises: AppException when model or data are gone or damaged."""
+        dataset = self._datasets.find(task.resolved["dataset"])
+        spec = RunSpec(
+            name=task.name,
+            request=task.request,
+            resolved=ResolvedTraining.from_json(task.resolved),
+            model=self._models.load_model(task.resolved["model"]),
+            dataset_id=dataset.id,
+            dataset_name=dataset.name,
+            dataset_sha256=dataset.content_sha256,
+            rows_path=self._datasets.rows_path(dataset.id),
+            evaluation_cache=self._folders.cache / "evaluations",
+            threads=self._threads,
+        )
+        return Launch(module=WORKER, spec=spec.to_json())
+
+    def get(self, task_id: str) -> Task:
+        """Raises: TaskNotFound, also for a task of another kind."""
+        task = self._tasks.find(task_id)
+        if task.kind is not TaskKind.TRAINING:
+            raise TaskNotFound(f"{task_id!r} is a {task.kind} task, not a training run; see /api/tasks/{task_id}")
+        return task
+
+    def list(self, *, limit: int = 100) -> Sequence[Task]:
+        """Newest first."""
+        return self._tasks.list_tasks(kind=TaskKind.TRAINING, limit=limit)
+
+    def report(self, task_id: str) -> dict[str, Any] | None:
+        """The report card, None while there is none. Raises: TaskNotFound."""
+        path = self._folders.task(self.get(task_id).id) / REPORT
+        try:
+            report: dict[str, Any] = json.loads(path.read_bytes())
+        except FileNotFoundError:
+            return None
+        return report
+
+    def _free_name(self, request: TrainingRequest, dataset: str, model: ModelInfo) -> str:
+        """Return the name asked for, or a made one with a number if need be. Raises: Conflict, InvalidConfig."""
+        unfinished = self._tasks.list_tasks(kind=TaskKind.TRAINING, states=_UNFINISHED, limit=10_000)
+        names = [*(each.name for each in self._models.list_models()), *(each.name for each in unfinished)]
+        taken = {name_key(name) for name in names}
+        if request.name is not None:
+            name = check_name(request.name)
+            if name_key(name) in taken:
+                raise Conflict(f"the name {name!r} is taken by another model or an unfinished run; choose another")
+            return name
+        made = check_name(f"{dataset[:80]}-{request.strategy}")
+        numbered = (made if number == 1 else f"{made}-{number}" for number in range(1, len(taken) + 2))
+        return next(name for name in numbered if name_key(name) not in taken)

@@ -1,0 +1,68 @@
+"""What a training process is told: the resolved request and where its model and data are. It goes through
+``spec.json``; knows neither the database nor torch.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
+from terakoya.training.defaults import ResolvedTraining
+
+
+@dataclass(frozen=True, slots=True)
+class RunSpec:
+    name: str
+    """Of the model that comes out."""
+    request: dict[str, Any]
+    resolved: ResolvedTraining
+    model: ModelArtifact
+    dataset_id: str
+    dataset_name: str
+    dataset_sha256: str
+    rows_path: Path
+    evaluation_cache: Path
+    threads: int
+    """0 takes every core."""
+
+    def to_json(self) -> dict[str, Any]:
+        fields = {name: getattr(self, name) for name in self.__slots__}
+        return fields | {
+            "resolved": self.resolved.to_json(),
+            "model": artifact_to_json(self.model),
+            "rows_path": str(self.rows_path),
+            "evaluation_cache": str(self.evaluation_cache),
+        }
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> RunSpec:
+        """Read back; what the supervisor added beside is ignored."""
+        own = {name: fields[name] for name in cls.__slots__}
+        return cls(
+            **own
+            | {
+                "resolved": ResolvedTraining.from_json(fields["resolved"]),
+                "model": artifact_from_json(fields["model"]),
+                "rows_path": Path(fields["rows_path"]),
+                "evaluation_cache": Path(fields["evaluation_cache"]),
+            }
+        )
+
+
+def artifact_to_json(artifact: ModelArtifact) -> dict[str, Any]:
+    return {
+        "info": asdict(artifact.info) | {"created_at": artifact.info.created_at.isoformat()},
+        "path": str(artifact.path),
+        "base": artifact_to_json(artifact.base) if artifact.base else None,
+    }
+
+
+def artifact_from_json(fields: dict[str, Any]) -> ModelArtifact:
+    info = fields["info"]
+    parsed = info | {"kind": ModelKind(info["kind"]), "created_at": datetime.fromisoformat(info["created_at"])}
+    return ModelArtifact(
+        ModelInfo(**parsed), Path(fields["path"]), artifact_from_json(fields["base"]) if fields["base"] else None
+    )

@@ -1,0 +1,1 @@
+"""The logger and what is known of the machine's devices; nothing else moves in."""

@@ -1,0 +1,52 @@
+"""How pages write sizes, counts and headline figures. Pure functions; knows nothing of templates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+Translate = Callable[..., str]
+
+
+def bytes_text(size_bytes: int) -> str:
+    size, unit = float(size_bytes), "B"
+    for larger in ("KB", "MB", "GB", "TB"):
+        if size < 1000:
+            break
+        size, unit = size / 1000, larger
+    digits = 1 if unit != "B" and size < 10 else 0
+    return f"{size:.{digits}f} {unit}"
+
+
+def count_text(number: int) -> str:
+    return f"{number:,}"
+
+
+def parameters_text(parameters: int) -> str:
+    """135M, 1.7B: as model names write them."""
+    if parameters >= 10**9:
+        return f"{parameters / 10**9:.1f}B"
+    return f"{parameters / 10**6:.0f}M" if parameters >= 10**6 else f"{parameters:,}"
+
+
+def first_line(text: str) -> str:
+    return text.strip().splitlines()[0] if text.strip() else ""
+
+
+def strategy_name(translate: Translate, strategy: str, about: str = "") -> str:
+    """Return a strategy's name, or with ``about`` what it does; another package's goes by its own name."""
+    key = f"strategy.{strategy}" + (f".{about}" if about else "")
+    text = translate(key)
+    return text if text != key else ("" if about else strategy)
+
+
+def headline(translate: Translate, values: Mapping[str, Any]) -> str:
+    """Return the figure that decided the verdict, before and after, of a run's result or a model's card."""
+    heldout, verdict = values.get("heldout"), values.get("verdict")
+    if not heldout or not verdict:
+        return ""
+    is_share = verdict["metric"] == "exact_match"
+    before, after = (format(verdict[side], ".1%" if is_share else ".2f") for side in ("before", "after"))
+    if is_share:
+        return translate("%(before)s → %(after)s right", before=before, after=after)
+    return translate("Loss %(before)s → %(after)s", before=before, after=after)

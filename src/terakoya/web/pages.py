@@ -1,0 +1,107 @@
+"""The pages: each gathers what its template shows. What changes while one looks is fetched by the page's script."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+
+from terakoya.api.dependencies import ContainerDep, Datasets, Models, SettingsDep, Training
+from terakoya.api.machine import system_view
+from terakoya.domain.models import ModelInfo
+from terakoya.models.sources import STARTERS
+from terakoya.training.methods import STRATEGIES
+from terakoya.web.rendering import STATIC, render
+
+router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+
+
+@router.get("/")
+def show_home() -> RedirectResponse:
+    return RedirectResponse("/train", status_code=307)
+
+
+@router.get("/train")
+def show_train(request: Request, models: Models, datasets: Datasets) -> HTMLResponse:
+    return render(
+        request,
+        "train.html",
+        models=models.list(),
+        datasets=datasets.list(),
+        strategies=list(STRATEGIES),
+        starter=next(iter(STARTERS)),
+        upload_limit=request.app.state.container.settings.upload_limit_bytes,
+    )
+
+
+@router.get("/train/{task_id}")
+def show_run(request: Request, task_id: str, training: Training) -> HTMLResponse:
+    return render(request, "run.html", run=training.get(task_id))
+
+
+@router.get("/runs")
+def show_runs(request: Request, container: ContainerDep) -> HTMLResponse:
+    models = {model.id: model.name for model in container.models.list()}
+    datasets = {dataset.id: dataset.name for dataset in container.datasets.list()}
+    return render(request, "runs.html", runs=container.training.list(), names=models | datasets)
+
+
+@router.get("/datasets")
+def show_datasets(request: Request, datasets: Datasets, settings: SettingsDep) -> HTMLResponse:
+    return render(request, "datasets.html", datasets=datasets.list(), upload_limit=settings.upload_limit_bytes)
+
+
+@router.get("/models")
+def show_models(request: Request, models: Models) -> HTMLResponse:
+    known = models.list()
+    names = {model.name for model in known} | {model.source for model in known}
+    missing = [starter for starter in STARTERS if starter not in names]
+    return render(request, "models.html", tree=lineage_tree(known), missing_starters=missing)
+
+
+@router.get("/try")
+def show_try(request: Request, models: Models) -> HTMLResponse:
+    known = models.list()
+    return render(request, "try.html", models=known, pair=suggested_pair(known))
+
+
+@router.get("/system")
+def show_system(request: Request, settings: SettingsDep) -> HTMLResponse:
+    return render(request, "system.html", system=system_view(settings))
+
+
+@router.get("/docs")
+def show_docs(request: Request) -> HTMLResponse:
+    return render(request, "docs.html")
+
+
+@router.get("/favicon.ico")
+def get_favicon() -> FileResponse:
+    return FileResponse(STATIC / "favicon.svg", media_type="image/svg+xml")
+
+
+@dataclass(frozen=True)
+class LineageNode:
+    model: ModelInfo
+    children: list[LineageNode] = field(default_factory=list)
+
+
+def lineage_tree(models: Sequence[ModelInfo]) -> list[LineageNode]:
+    """Return the models as trees, each under the one it was built on; the order of ``models`` is kept."""
+    nodes = {model.id: LineageNode(model) for model in models}
+    roots: list[LineageNode] = []
+    for node in nodes.values():
+        parent = nodes.get(node.model.parent_id or "")
+        (parent.children if parent is not None else roots).append(node)
+    return roots
+
+
+def suggested_pair(models: Sequence[ModelInfo]) -> tuple[str, str] | None:
+    """Return the ids of the newest tuned model and of what it started from: the comparison most wanted."""
+    known: Mapping[str, ModelInfo] = {model.id: model for model in models}
+    for model in models:
+        if model.parent_id in known:
+            return str(model.parent_id), model.id
+    return None

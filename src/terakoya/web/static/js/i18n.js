@@ -1,0 +1,19 @@
+// Texts in the reader's language, from the page's data block. An English text is its own key.
+
+const messages = JSON.parse(document.getElementById("messages").textContent);
+
+export const language = document.documentElement.lang;
+
+/** Return the text; %(name)s is filled from values. */
+export function _(message, values = {}) {
+  return fill(messages[message] ?? message, values);
+}
+
+export function fill(text, values) {
+  return text.replace(/%\((\w+)\)s/g, (whole, name) => (name in values ? String(values[name]) : whole));
+}
+
+/** Return the text of a word of the shared vocabulary, such as phase.training; the bare word if it has none. */
+export function word(kind, value) {
+  return messages[`${kind}.${value}`] ?? String(value);
+}

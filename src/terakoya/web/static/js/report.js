@@ -1,0 +1,179 @@
+// The report card: what the run changed, in words, figures with their intervals, and examples.
+
+import { el, icon } from "./dom.js";
+import { bytes, count, decimal, duration, percent } from "./format.js";
+import { _, fill, word } from "./i18n.js";
+
+const TONES = { better: "good", worse: "bad" };
+
+export function showReport(place, run) {
+  const { report } = run;
+  const { heldout } = report;
+  place.replaceChildren(
+    head(run),
+    el("div", { class: "score-grid" },
+      score(_("Exactly right"), heldout.exact_match, { format: percent, scale: [0, 1], isMoreBetter: true, explain: _("Answers that match the expected one word for word") }),
+      score(_("Loss"), heldout.loss, { format: (value) => decimal(value, 3), scale: null, isMoreBetter: false, explain: _("How surprised the model is by the expected answers; lower is better") }),
+    ),
+    facts(report),
+    examples(report),
+  );
+  place.hidden = false;
+}
+
+function head(run) {
+  const { report } = run;
+  const tone = TONES[report.verdict.code] ?? "neutral";
+  const links = el("div", { class: "report-links" });
+  if (run.model_id) {
+    links.append(
+      el("a", { class: "btn btn-primary", href: `/try?models=${run.resolved.model},${run.model_id}` }, _("Try both side by side")),
+      el("a", { class: "btn btn-quiet", href: "/models" }, _("See it among the models")),
+    );
+  }
+  return el("div", { class: `verdict verdict-${tone}` },
+    el("p", { class: "verdict-kicker" }, _("Report card")),
+    el("h2", { id: "report-title" }, verdictText(report)),
+    el("p", { class: "verdict-line" }, _("Judged on %(n)s examples it did not learn from.", { n: count(report.heldout.examples) })),
+    links,
+  );
+}
+
+/** The verdict in the reader's language; the server's English for a code this page does not know. */
+function verdictText({ verdict }) {
+  const key = `${verdict.code}.${verdict.metric}`;
+  const text = word("verdict", key);
+  if (text === key) return verdict.text;
+  const format = verdict.metric === "exact_match" ? percent : (value) => decimal(value, 3);
+  return fill(text, { before: format(verdict.before), after: format(verdict.after) });
+}
+
+function score(title, figures, { format, scale, isMoreBetter, explain }) {
+  const { before, after, difference } = figures;
+  const [low, high] = scale ?? rangeOf(before, after);
+  const hasInterval = difference.low !== null && difference.high !== null;
+  const isClear = hasInterval && (difference.low > 0 || difference.high < 0);
+  const isBetter = isMoreBetter ? difference.value > 0 : difference.value < 0;
+  const tone = !isClear ? "neutral" : isBetter ? "good" : "bad";
+  return el("section", { class: "card-plain score" },
+    el("h3", {}, title),
+    el("p", { class: "score-explain" }, explain),
+    el("div", { class: "score-values" },
+      el("span", { class: "score-before" }, format(before.value)),
+      el("span", { class: "score-arrow", "aria-label": _("to") }, "→"),
+      el("span", { class: "score-after" }, format(after.value)),
+      el("span", { class: `score-change tone-${tone}` }, signed(difference.value, format)),
+    ),
+    bar(_("Before"), before, low, high, format, "before"),
+    bar(_("After"), after, low, high, format, "after"),
+    el("p", { class: "score-interval" }, hasInterval ? intervalText(difference, format, isClear) : _("Too few examples for an interval.")),
+  );
+}
+
+function intervalText(difference, format, isClear) {
+  const limits = { low: signed(difference.low, format), high: signed(difference.high, format) };
+  return isClear
+    ? _("The change lies between %(low)s and %(high)s (95% interval).", limits)
+    : _("The change lies between %(low)s and %(high)s (95% interval): it may be chance.", limits);
+}
+
+function rangeOf(before, after) {
+  const high = Math.max(before.high ?? 0, after.high ?? 0, before.value, after.value);
+  return [0, high * 1.05 || 1];
+}
+
+function signed(value, format) {
+  return `${value > 0 ? "+" : value < 0 ? "−" : "±"}${format(Math.abs(value))}`;
+}
+
+/** A value on a track with its interval. */
+function bar(label, figure, low, high, format, kind) {
+  const at = (value) => Math.min(100, Math.max(0, ((value - low) / (high - low)) * 100));
+  const hasInterval = figure.low !== null && figure.high !== null;
+  const interval = hasInterval ? `${format(figure.low)} – ${format(figure.high)}` : "";
+  const fillPart = el("span", { class: `track-fill track-${kind}` });
+  fillPart.style.width = `${at(figure.value)}%`;
+  const range = hasInterval ? el("span", { class: "track-range" }) : null;
+  if (range) {
+    range.style.left = `${at(figure.low)}%`;
+    range.style.width = `${at(figure.high) - at(figure.low)}%`;
+  }
+  return el("div", { class: "track-row" },
+    el("span", { class: "track-label" }, label),
+    el("span", { class: "track", role: "img", "aria-label": `${label}: ${format(figure.value)} (${interval})` }, fillPart, range),
+    el("span", { class: "track-text" }, interval),
+  );
+}
+
+function facts(report) {
+  const { cost = {}, flips = {} } = report;
+  const entries = [
+    [_("Now right"), `+${count(flips.gained ?? 0)}`],
+    [_("Now wrong"), `−${count(flips.lost ?? 0)}`],
+    [_("Time in all"), duration(cost.seconds)],
+    [_("Training"), duration(cost.training_seconds)],
+    [_("Peak memory"), bytes(cost.peak_rss_bytes)],
+    [_("Tokens learned from"), Number.isFinite(cost.trained_tokens) ? count(cost.trained_tokens) : "–"],
+    [_("Tokens/s"), Number.isFinite(cost.tokens_per_second) ? count(cost.tokens_per_second) : "–"],
+  ];
+  return el("dl", { class: "tiles tiles-wide card-plain" }, ...entries.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+}
+
+function examples(report) {
+  const all = report.examples ?? [];
+  const kinds = [
+    ["all", _("All"), () => true],
+    ["gained", _("Now right"), (each) => !each.before_exact && each.after_exact],
+    ["lost", _("Now wrong"), (each) => each.before_exact && !each.after_exact],
+    ["wrong", _("Still wrong"), (each) => !each.before_exact && !each.after_exact],
+  ];
+  const list = el("div", { class: "examples" });
+  const show = (test) => {
+    const chosen = all.filter(test);
+    list.replaceChildren(...(chosen.length ? chosen.map(example) : [el("p", { class: "form-text" }, _("None."))]));
+  };
+  const buttons = kinds.map(([, label, test], index) =>
+    el("button", { class: `btn btn-filter${index === 0 ? " active" : ""}`, type: "button", "aria-pressed": index === 0 ? "true" : "false",
+      onclick: (event) => {
+        for (const button of buttons) {
+          const isChosen = button === event.currentTarget;
+          button.classList.toggle("active", isChosen);
+          button.setAttribute("aria-pressed", String(isChosen));
+        }
+        show(test);
+      } }, `${label} ${count(all.filter(test).length)}`));
+  show(kinds[0][2]);
+  return el("section", { class: "card-plain", "aria-labelledby": "examples-title" },
+    el("div", { class: "examples-head" }, el("h3", { id: "examples-title" }, _("Examples side by side")), el("div", { class: "filters", role: "group", "aria-label": _("Which examples") }, ...buttons)),
+    all.length < report.heldout.examples ? el("p", { class: "form-text" }, _("%(shown)s of %(all)s held-out examples, those that changed first.", { shown: count(all.length), all: count(report.heldout.examples) })) : null,
+    list,
+  );
+}
+
+function example(each) {
+  return el("article", { class: "example" },
+    el("div", { class: "example-prompt" }, el("span", { class: "turn-number" }, String(each.row)), el("span", { class: "turn-text" }, promptText(each.prompt))),
+    el("div", { class: "example-answers" },
+      answer(_("Expected"), each.reference, null),
+      answer(_("Before"), said(each.before, each.before_cut, each.before_exact, each.reference), each.before_exact),
+      answer(_("After"), said(each.after, each.after_cut, each.after_exact, each.reference), each.after_exact),
+    ),
+  );
+}
+
+/** What the model said; an answer that was only scored is known in words only if it was right. */
+function said(answer, isCut, isExact, reference) {
+  if (answer === null) return isExact ? reference : _("(not shown)");
+  return isCut ? `${answer} …` : answer;
+}
+
+/** The prompt as text, or as the messages it was. */
+function promptText(prompt) {
+  if (typeof prompt === "string") return prompt;
+  return prompt.map((message) => message.content).join("\n");
+}
+
+function answer(label, text, isExact) {
+  const mark = isExact === null ? null : el("span", { class: isExact ? "mark mark-good" : "mark mark-bad" }, icon(isExact ? "check" : "cross"), el("span", { class: "visually-hidden" }, isExact ? _("right") : _("wrong")));
+  return el("div", { class: "example-answer" }, el("span", { class: "example-label" }, label, mark), el("span", { class: "turn-text" }, text || _("(empty)")));
+}

@@ -1,0 +1,156 @@
+// The training form: shows the defaults that fit what is chosen, and starts the run.
+
+import { call } from "./api.js";
+import { byId, el, showError } from "./dom.js";
+import { conversation } from "./conversation.js";
+import { count, rate } from "./format.js";
+import { _, word } from "./i18n.js";
+import "./pull.js";
+import { setUpUploads } from "./upload.js";
+
+const form = byId("train-form");
+const model = byId("model");
+const dataset = byId("dataset");
+let resolved = null;
+let datasets = [];
+
+choose(model, "model");
+choose(dataset, "dataset");
+setUpUploads(added);
+form.addEventListener("submit", start);
+for (const field of [model, dataset, ...form.querySelectorAll("[name=strategy]")]) field?.addEventListener("change", refresh);
+for (const id of ["epochs", "max_steps", "batch_size", "learning_rate", "evaluation.heldout_fraction"]) byId(id).addEventListener("input", summarize);
+refresh();
+
+function choose(select, parameter) {
+  const wanted = new URLSearchParams(location.search).get(parameter);
+  if (select && wanted && [...select.options].some((option) => option.value === wanted)) select.value = wanted;
+}
+
+function added(info) {
+  const option = el("option", { value: info.id, "data-name": info.name }, `${info.name} · ${_("%(n)s rows", { n: count(info.rows) })}`);
+  dataset.prepend(option);
+  dataset.value = info.id;
+  byId("dataset-chooser").hidden = false;
+  refresh();
+}
+
+function strategy() {
+  return form.querySelector("[name=strategy]:checked").value;
+}
+
+async function refresh() {
+  byId("adapter-fields").hidden = strategy() === "full";
+  const ready = Boolean(model?.value && dataset.value);
+  byId("start").disabled = !ready;
+  byId("start-hint").textContent = ready ? "" : _("First choose a model and examples.");
+  if (!ready) return;
+  try {
+    const query = new URLSearchParams({ model: model.value, dataset: dataset.value, strategy: strategy() });
+    ({ resolved, datasets } = await call("GET", `/api/train/options?${query}`));
+  } catch (error) {
+    showError(byId("train-error"), error);
+    return;
+  }
+  showDefaults();
+  summarize();
+  showSample();
+}
+
+function showDefaults() {
+  for (const input of form.querySelectorAll("[data-default]")) {
+    const value = defaultOf(input.name);
+    if (value !== null && value !== undefined) input.placeholder = typeof value === "number" ? rate(value) : String(value);
+    else input.placeholder = input.name === "max_length" ? _("as long as needed") : _("not set");
+  }
+}
+
+function defaultOf(name) {
+  const flat = { "evaluation.heldout_fraction": "heldout_fraction", "evaluation.max_examples": "max_evaluation_examples" };
+  if (name in flat) return resolved[flat[name]];
+  if (name.startsWith("adapter.")) return resolved.adapter?.[name.slice("adapter.".length)];
+  return resolved[name];
+}
+
+function summarize() {
+  if (!resolved) return;
+  const info = datasets.find((each) => each.id === dataset.value);
+  if (!info) return;
+  const share = entered("evaluation.heldout_fraction") ?? resolved.heldout_fraction;
+  const heldout = info.heldout_rows || info.rows - Math.round(info.rows * (1 - share));
+  const rows = info.rows - heldout;
+  const perEpoch = Math.ceil(rows / (entered("batch_size") ?? resolved.batch_size));
+  const epochs = entered("epochs") ?? resolved.epochs;
+  const steps = entered("max_steps") ?? (epochs === null ? resolved.max_steps : perEpoch * epochs);
+  const facts = {
+    model: model.selectedOptions[0].dataset.name,
+    rows: _("%(n)s to learn from", { n: count(rows) }),
+    heldout: _("%(n)s to judge by", { n: count(heldout) }),
+    strategy: word("strategy", strategy()),
+    steps: entered("max_steps") ? count(steps) : _("%(steps)s (epochs: %(epochs)s)", { steps: count(steps), epochs }),
+    learning_rate: rate(entered("learning_rate") ?? resolved.learning_rate),
+  };
+  for (const [name, text] of Object.entries(facts)) form.querySelector(`[data-fact=${name}]`).textContent = text;
+}
+
+function entered(name) {
+  const text = byId(name).value.trim();
+  return text === "" || Number.isNaN(Number(text)) ? null : Number(text);
+}
+
+async function showSample() {
+  const place = byId("dataset-sample");
+  const chosen = dataset.value;
+  const { rows } = await call("GET", `/api/datasets/${chosen}/preview?limit=2`);
+  if (dataset.value !== chosen) return;
+  place.hidden = rows.length === 0;
+  place.replaceChildren(...rows.map(conversation));
+}
+
+/** The request: only what was filled in, so that the server's defaults stay the server's. */
+function requested() {
+  const request = { model: model.value, dataset: dataset.value, strategy: strategy() };
+  for (const field of form.querySelectorAll("input[type=number], #name, select[name^=schedule]")) {
+    const text = field.value.trim();
+    const isHidden = field.name.startsWith("adapter.") && strategy() === "full";
+    if (field.validity.badInput) throw new RangeError(field.name);
+    if (text === "" || isHidden) continue;
+    const [outer, inner] = field.name.split(".");
+    const value = field.type === "number" ? Number(text) : text;
+    if (inner) request[outer] = { ...request[outer], [inner]: value };
+    else request[outer] = value;
+  }
+  return request;
+}
+
+async function start(event) {
+  event.preventDefault();
+  for (const field of form.querySelectorAll(".is-invalid")) field.classList.remove("is-invalid");
+  showError(byId("train-error"), null);
+  byId("start").disabled = true;
+  try {
+    const { task_id: taskId } = await call("POST", "/api/train", requested());
+    location.assign(`/train/${taskId}`);
+  } catch (error) {
+    byId("start").disabled = false;
+    if (error instanceof RangeError) markInvalid(error.message, _("This is not a number."));
+    else if (!markFields(error.fields)) showError(byId("train-error"), error);
+  }
+}
+
+/** Show each field's error at the field; false if one has no field here. */
+function markFields(fields) {
+  const marked = fields.map(({ field, message }) => markInvalid(field.replace(/^body\./, ""), message));
+  return marked.length > 0 && marked.every(Boolean);
+}
+
+function markInvalid(name, message) {
+  const input = byId(name);
+  const place = form.querySelector(`[data-error-for="${CSS.escape(name)}"]`);
+  if (!input || !place) return false;
+  input.classList.add("is-invalid");
+  place.textContent = message;
+  if (byId("advanced").contains(input)) byId("advanced").open = true;
+  input.focus();
+  return true;
+}
