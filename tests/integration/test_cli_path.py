@@ -6,13 +6,13 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.integration.servers import COMMAND, STARTER, Server, environment, run_cli, running_server
 
-from integration.servers import COMMAND, STARTER, Server, environment, pull_starter, run_cli, running_server
 from terakoya import Client
 
 ROWS = [
@@ -27,9 +27,8 @@ ROWS = [
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with running_server(tmp_path_factory.mktemp("path") / "data") as running:
-        pull_starter(running)
+def server(tmp_path_factory: pytest.TempPathFactory, folder_with_starter: Callable[[Path], Path]) -> Iterator[Server]:
+    with running_server(folder_with_starter(tmp_path_factory.mktemp("path") / "data")) as running:
         yield running
 
 
@@ -127,9 +126,9 @@ def test_a_wrong_option_is_told_and_leaves_nothing(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"not json\n", "1"),
-        (b'{"prompt": "without an answer"}\n', "1"),
-        (b"", "empty"),
+        (b"not json\n", "line 1"),
+        (b'{"prompt": "without an answer"}\n', "line 1"),
+        (b"", "no rows"),
     ],
 )
 def test_a_bad_file_is_told_and_leaves_nothing(server: Server, tmp_path: Path, content: bytes, message: str) -> None:

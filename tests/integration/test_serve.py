@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.integration.servers import Server, run_cli, running_server
 
-from integration.servers import Server, run_cli, running_server
 from terakoya import Client
 from terakoya.storage.files import DataDir
 

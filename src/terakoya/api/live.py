@@ -5,7 +5,7 @@ pace, so a slow client costs nothing; one that takes nothing is let go.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import anyio
@@ -28,7 +28,7 @@ def parse_after(value: str) -> int:
     return int(value)
 
 
-async def serve_events(websocket: WebSocket, find: Any, log: EventLog, task_id: str) -> None:
+async def serve_events(websocket: WebSocket, find: Callable[[str], Task], log: EventLog, task_id: str) -> None:
     """Accept, then send each event as one JSON message until the task has ended or the client is gone.
 
     An error is sent as the envelope before the socket is closed with 4000 + its status.
@@ -36,7 +36,7 @@ async def serve_events(websocket: WebSocket, find: Any, log: EventLog, task_id: 
     await websocket.accept()
     try:
         after = parse_after(websocket.query_params.get("after", "0"))
-        task: Task = await run_sync(find, task_id)
+        task = await run_sync(find, task_id)
     except AppException as error:
         envelope = ErrorEnvelope.of(error, websocket.scope["state"]["request_id"])
         await websocket.send_text(envelope.model_dump_json(exclude_none=True))

@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -84,13 +84,19 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[object]], *, emp
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
-    """Print ``name: value`` lines, nested values as JSON, leaving out what is empty."""
-    width = max(map(len, fields), default=0)
+    """Print ``name: value`` lines, nested names with a dot, leaving out what is empty."""
+    lines = dict(_flattened(fields))
+    width = max(map(len, lines), default=0)
+    for name, value in lines.items():
+        say(f"{name:<{width}}  {value}")
+
+
+def _flattened(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
     for name, value in fields.items():
-        if value in (None, "", [], {}):
-            continue
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-        say(f"{name:<{width}}  {text}")
+        if isinstance(value, Mapping):
+            yield from _flattened(value, f"{prefix}{name}.")
+        elif value not in (None, "", []):
+            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
 def size_text(size_bytes: float) -> str:

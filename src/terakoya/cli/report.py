@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from terakoya.cli.output import duration_text, print_table, say, size_text
-from terakoya.cli.texts import _
+from terakoya.cli.texts import _, shared
 
 EXAMPLES_SHOWN = 5
 CELL_CHARACTERS = 60
@@ -41,8 +41,19 @@ def print_report(report: Mapping[str, Any]) -> None:
             empty="",
         )
     _print_cost(report.get("cost") or {})
-    if text := (report.get("verdict") or {}).get("text"):
-        say(text)
+    if verdict := report.get("verdict"):
+        say(_verdict_text(verdict))
+
+
+def _verdict_text(verdict: Mapping[str, Any]) -> str:
+    """The verdict in the reader's language; the report's own English for a code that this version does not know."""
+    value = _percent if verdict.get("metric") == "exact_match" else _number
+    return shared(
+        f"verdict.{verdict['code']}.{verdict.get('metric')}",
+        otherwise=verdict["text"],
+        before=value(verdict.get("before")),
+        after=value(verdict.get("after")),
+    )
 
 
 def _print_cost(cost: Mapping[str, Any]) -> None:

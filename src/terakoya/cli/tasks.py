@@ -44,9 +44,12 @@ def show(task_id: TaskId, json_output: JsonOption = False) -> None:
     if json_wanted():
         print_json(task)
         return
-    print_fields({name: value for name, value in task.items() if name != "report"})
-    if task.get("report"):
-        print_report(task["report"])
+    report = task.pop("report", None)
+    if report:
+        task.pop("result")  # the same figures, less legible
+    print_fields(task)
+    if report:
+        print_report(report)
 
 
 @app.command("logs", help=_("Print what the task's process wrote."))

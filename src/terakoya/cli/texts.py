@@ -25,6 +25,9 @@ def _(message: str, /, **values: Any) -> str:
     return message % values if values else message
 
 
-def shared(key: str) -> str:
-    """Return the text of a dotted key that pages and command line share; an unknown key shows itself."""
-    return load_catalogue(language()).texts.get(key, key.rpartition(".")[2].replace("_", " "))
+def shared(key: str, *, otherwise: str | None = None, **values: Any) -> str:
+    """Return the text of a dotted key that pages and command line share; an unknown key is ``otherwise`` or itself."""
+    text = load_catalogue(language()).texts.get(key)
+    if text is None:
+        return otherwise if otherwise is not None else key.rpartition(".")[2].replace("_", " ")
+    return text % values if values else text

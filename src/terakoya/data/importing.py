@@ -55,6 +55,11 @@ class Survey:
         """The format of all rows, or those found, commonest first."""
         return " + ".join(name for name, _ in self.formats.most_common())
 
+    @property
+    def unused_fields(self) -> list[tuple[str, int]]:
+        """Each with its number of rows, commonest first."""
+        return sorted(self.unused.items(), key=lambda entry: (-entry[1], entry[0]))
+
     def statistics(self) -> dict[str, Any]:
         """Return JSON: duplicates, overlap, and lengths in characters."""
         import numpy as np  # only when rows were read: the web process starts without it
@@ -66,7 +71,7 @@ class Survey:
             "answers": self.answers,
             "prompt_characters": _lengths(_numbers(self.prompt_characters)),
             "answer_characters": _lengths(_numbers(self.answer_characters)),
-            "unused_fields": dict(self.unused.most_common(_SHOWN_FIELDS)),
+            "unused_fields": dict(self.unused_fields[:_SHOWN_FIELDS]),
         }
 
 
@@ -173,7 +178,7 @@ def _notices(encoding: str, survey: Survey, statistics: dict[str, Any]) -> Itera
         found = ", ".join(f"{count:,} {name}" for name, count in survey.formats.most_common())
         yield f"Rows of several formats were found: {found}."
     if survey.unused:
-        fields = ", ".join(f"{name!r} ({count:,} rows)" for name, count in survey.unused.most_common(_SHOWN_FIELDS))
+        fields = ", ".join(f"{name!r} ({count:,} rows)" for name, count in survey.unused_fields[:_SHOWN_FIELDS])
         more = len(survey.unused) - _SHOWN_FIELDS
         yield f"Fields that were not used: {fields}" + (f" and {more:,} more." if more > 0 else ".")
     if duplicates := statistics["duplicate_rows"]:

@@ -69,7 +69,7 @@ def encode_examples(
     max_length: int | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> EncodedSet:
-    """Encode every answer of every example, in order; ``progress`` hears how many are done.
+    """Encode every answer of every example, in order; ``progress`` hears how many examples have been taken up.
 
     ``max_length``: an answer with more tokens, its prompt included, is refused; None refuses none for its length.
     Raises: ModelLoadError if the tokenizer gives answers no end.
@@ -77,7 +77,15 @@ def encode_examples(
     format = chat_format(tokenizer)
     encoded: list[EncodedExample] = []
     refused: list[RefusedRow] = []
-    for batch in _batches(answers(examples)):
+    taken = 0
+
+    def counted() -> Iterator[Example]:
+        nonlocal taken
+        for example in examples:
+            taken += 1
+            yield example
+
+    for batch in _batches(answers(counted())):
         for written in _written(batch, format):
             if isinstance(written, RefusedRow):
                 refused.append(written)
@@ -87,7 +95,7 @@ def encode_examples(
             except InvalidDataset as error:
                 refused.append(RefusedRow(written[0].row, str(error)))
         if progress is not None:
-            progress(len(encoded) + len(refused))
+            progress(taken)
     return EncodedSet(encoded, refused)
 
 

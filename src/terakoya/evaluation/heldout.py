@@ -65,14 +65,15 @@ def evaluate_heldout(
     encoded: Sequence[EncodedExample],
     *,
     max_new_tokens: int | None = None,
-    batch_tokens: int = 8192,
+    batch_tokens: int = 2048,
     shown: int = 50,
     progress: Progress | None = None,
 ) -> HeldoutScores:
     """Score every example under the module as it is (an adapter that is switched off stays off).
 
     ``max_new_tokens`` cuts generated answers. Of the answers that are certainly wrong the first ``shown`` are
-    generated, for people to read; of those that another tokenisation could still make right, all.
+    generated, for people to read; of those that another tokenisation could still make right, all. ``batch_tokens``
+    bounds how much is done between two calls of ``progress``.
     Raises: InvalidDataset without examples; TrainingError if a loss is not a finite number.
     """
     if not encoded:
@@ -81,9 +82,8 @@ def evaluate_heldout(
     module.eval()
     try:
         with torch.inference_mode():
-            return _Evaluation(module, tokenizer, encoded, batch_tokens, progress).run(
-                max_new_tokens or default_max_new_tokens(encoded), shown
-            )
+            evaluation = _Evaluation(module, tokenizer, encoded, shown, batch_tokens, progress)
+            return evaluation.run(max_new_tokens or default_max_new_tokens(encoded))
     finally:
         module.train(was_training)
 
@@ -96,12 +96,14 @@ class _Evaluation:
         module: nn.Module,
         tokenizer: Any,
         encoded: Sequence[EncodedExample],
+        shown: int,
         batch_tokens: int,
         progress: Progress | None,
     ) -> None:
         self._module = module
         self._tokenizer = tokenizer
         self._encoded = encoded
+        self._shown = shown
         self._batch_tokens = batch_tokens
         self._progress = progress
         self._done = 0
@@ -113,11 +115,9 @@ class _Evaluation:
         """Not the reference token by token, but perhaps the same text."""
         self._wrong: list[int] = []
 
-    def run(self, max_new_tokens: int, shown: int) -> HeldoutScores:
+    def run(self, max_new_tokens: int) -> HeldoutScores:
         self._score()
-        self._wrong.sort()
-        self._advance(len(self._wrong[shown:]))
-        self._generate(self._wrong[:shown], max_new_tokens)
+        self._generate(sorted(self._wrong)[: self._shown], max_new_tokens)
         # Whether these match is at stake: they may be as long as any reference.
         self._generate(self._open, max(max_new_tokens, default_max_new_tokens(self._encoded)))
         counts = [len(example.answer_ids) for example in self._encoded]
@@ -135,7 +135,7 @@ class _Evaluation:
                 self._loss_sums[index] = math.fsum(losses[start:end])
                 self._judge(index, likeliest[start:end])
                 start = end
-            self._advance(sum(self._exact[index] for index in batch))
+            self._tell(sum(self._exact) + max(0, len(self._wrong) - self._shown))
         if not all(map(math.isfinite, self._loss_sums)):
             raise TrainingError(
                 "the model's loss on held-out examples is not a finite number: its weights have diverged; "
@@ -172,16 +172,16 @@ class _Evaluation:
                 self._predictions[index] = answer
                 self._cut[index] = len(ids) == max_new_tokens
                 self._exact[index] = not self._cut[index] and is_exact_match(answer, self._encoded[index].answer)
-            self._advance(len(chosen))
+            self._tell(self._done + len(chosen))
 
     def _decode(self, ids: Sequence[int]) -> str:
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
+        text: str = self._tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
 
-    def _advance(self, examples: int) -> None:
-        self._done += examples
+    def _tell(self, done: int) -> None:
+        self._done = done
         if self._progress is not None:
-            self._progress(self._done, len(self._encoded))
+            self._progress(done, len(self._encoded))
 
 
 def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:

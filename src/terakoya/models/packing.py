@@ -82,7 +82,8 @@ def shared_prefix(rows: Sequence[Row]) -> int:
     if len(rows) < 2:
         return 0
     limit = min(row.labels_start for row in rows) - 1
-    low, high = min(row.input_ids for row in rows), max(row.input_ids for row in rows)
+    # What the smallest and the largest row have in common, all have.
+    low, high = min(list(row.input_ids) for row in rows), max(list(row.input_ids) for row in rows)
     for position in range(limit):
         if low[position] != high[position]:
             return position
@@ -147,8 +148,8 @@ def packed_attention(
     flat = gather.flatten()
 
     def by_row(states: Tensor) -> Tensor:  # [1, heads, tokens, width] -> [rows, heads, longest, width]
-        picked = states[0].index_select(1, flat).unflatten(1, (rows, longest))
-        return picked.transpose(0, 1)
+        heads, width = states.shape[1], states.shape[3]
+        return states[0].index_select(1, flat).view(heads, rows, longest, width).transpose(0, 1)
 
     def after_prefix(states: Tensor) -> Tensor:  # -> [rows, heads, prefix + longest, width]
         own = by_row(states)

@@ -87,7 +87,9 @@ class ModelServerProcess:
         deadline = time.monotonic() + timeout_seconds
         while not self._accepts():
             if not self.is_alive:
-                raise Unavailable(f"the model server died while starting {self.death()}")
+                last_words = self.death()
+                self.stop()
+                raise Unavailable(f"the model server died while starting {last_words}")
             if time.monotonic() > deadline:
                 self.stop(grace_seconds=0)
                 raise Unavailable(f"the model server was not ready within {timeout_seconds:g} s; see {self._log_path}")

@@ -51,20 +51,33 @@ class Server:
     def __init__(self, engine: ChatEngine) -> None:
         self._engine = engine
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._places = threading.BoundedSemaphore(1 + MAX_WAITING)
+        self._asked = 0
+        """Requests being answered or waiting."""
+        self._counting = threading.Lock()
 
     async def health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok"})
+        return JSONResponse({"status": "ok", "asked": self._asked})
 
     async def chat(self, request: Request) -> Response:
         asked = request_from_json(await request.json())
-        if not self._places.acquire(blocking=False):
+        if not self._take_place():
             full = Unavailable(f"{MAX_WAITING} requests are waiting for the models already; try again in a moment")
             return JSONResponse(error_to_json(full), status_code=full.status, headers={"Retry-After": "5"})
         answer = _Answer(asked, asyncio.get_running_loop())
         work = self._worker.submit(answer.write, self._engine)
-        work.add_done_callback(lambda _: self._places.release())
+        work.add_done_callback(self._leave_place)
         return StreamingResponse(answer.lines(work), media_type="application/x-ndjson")
+
+    def _take_place(self) -> bool:
+        with self._counting:
+            if self._asked > MAX_WAITING:
+                return False
+            self._asked += 1
+            return True
+
+    def _leave_place(self, work: Future[None]) -> None:
+        with self._counting:
+            self._asked -= 1
 
 
 class _Answer:

@@ -16,6 +16,7 @@ def main(context: WorkerContext) -> Outcome:
     context.observer.notify(EventType.PHASE, phase=Phase.LOADING_LIBRARIES)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of the libraries would bury the last lines of the log
 
     from terakoya.training.run import TrainingRun
     from terakoya.training.spec import RunSpec

@@ -116,7 +116,7 @@ class Judge:
     def _cached_before(self) -> HeldoutScores | None:
         try:
             return HeldoutScores.from_json(json.loads(self._cache_path().read_bytes()))
-        except FileNotFoundError:
+        except (FileNotFoundError, ValueError, KeyError, TypeError):  # none yet, or written by another version
             return None
 
     def _cache(self, scores: HeldoutScores) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from terakoya.domain.models import ModelInfo, ModelKind
+from terakoya.domain.models import ModelKind
 from terakoya.domain.names import check_name, name_key
 from terakoya.domain.ports import DatasetRepository, ModelRepository, TaskQueue, TaskRepository
 from terakoya.domain.tasks import ACTIVE_STATES, Launch, Task, TaskKind, TaskState
@@ -65,7 +65,7 @@ class TrainingService:
         if not dataset.heldout_rows:
             rows = round(rows * (1 - request.evaluation.heldout_fraction))
         resolved = resolve(request, parameters=model.parameters, rows=rows)
-        name = self._free_name(request, dataset.name, model)
+        name = self._free_name(request, dataset.name)
         return self._queue.submit(
             TaskKind.TRAINING,
             name=name,
@@ -110,7 +110,7 @@ class TrainingService:
             return None
         return report
 
-    def _free_name(self, request: TrainingRequest, dataset: str, model: ModelInfo) -> str:
+    def _free_name(self, request: TrainingRequest, dataset: str) -> str:
         """Return the name asked for, or a made one with a number if need be. Raises: Conflict, InvalidConfig."""
         unfinished = self._tasks.list_tasks(kind=TaskKind.TRAINING, states=_UNFINISHED, limit=10_000)
         names = [*(each.name for each in self._models.list_models()), *(each.name for each in unfinished)]

@@ -50,3 +50,8 @@ def headline(translate: Translate, values: Mapping[str, Any]) -> str:
     if is_share:
         return translate("%(before)s → %(after)s right", before=before, after=after)
     return translate("Loss %(before)s → %(after)s", before=before, after=after)
+
+
+def verdict_code(values: Mapping[str, Any]) -> str:
+    """Return the verdict's code for a run's result or a model's card, "none" without a report."""
+    return str((values.get("verdict") or {}).get("code", "none"))

@@ -13,6 +13,7 @@ from terakoya.api.machine import system_view
 from terakoya.domain.models import ModelInfo
 from terakoya.models.sources import STARTERS
 from terakoya.training.methods import STRATEGIES
+from terakoya.web.figures import bytes_text
 from terakoya.web.rendering import STATIC, render
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
@@ -69,7 +70,12 @@ def show_try(request: Request, models: Models) -> HTMLResponse:
 
 @router.get("/system")
 def show_system(request: Request, settings: SettingsDep) -> HTMLResponse:
-    return render(request, "system.html", system=system_view(settings))
+    facts = {
+        "address": settings.host,
+        "keys": len(settings.api_keys),
+        "limit": bytes_text(settings.upload_limit_bytes),
+    }
+    return render(request, "system.html", system=system_view(settings), facts=facts)
 
 
 @router.get("/docs")

@@ -17,7 +17,15 @@ from markupsafe import Markup
 from terakoya import __version__
 from terakoya.api.schemas.errors import ErrorEnvelope
 from terakoya.i18n import LANGUAGES, Catalogue, choose_language, load_catalogue
-from terakoya.web.figures import bytes_text, count_text, first_line, headline, parameters_text, strategy_name
+from terakoya.web.figures import (
+    bytes_text,
+    count_text,
+    first_line,
+    headline,
+    parameters_text,
+    strategy_name,
+    verdict_code,
+)
 
 HERE = Path(__file__).parent
 STATIC = HERE / "static"
@@ -43,7 +51,12 @@ def templates() -> Environment:
         lstrip_blocks=True,
     )
     environment.globals.update(
-        icon=icon, version=__version__, languages=LANGUAGES, strategy_name=strategy_name, headline=headline
+        icon=icon,
+        version=__version__,
+        languages=LANGUAGES,
+        strategy_name=strategy_name,
+        headline=headline,
+        verdict_code=verdict_code,
     )
     environment.filters.update(bytes=bytes_text, count=count_text, parameters=parameters_text, first_line=first_line)
     return environment

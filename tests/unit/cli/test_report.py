@@ -31,14 +31,24 @@ REPORT: dict[str, Any] = {
         {"row": 1, "prompt": "Where is\nmy [bold]parcel[/bold]?", "reference": "delivery", "before": None, "after": ""}
     ],
     "cost": {"seconds": 187.2, "training_seconds": 150, "tokens_per_second": 512.3, "peak_rss_bytes": 4.2e9},
-    "verdict": {"code": "better", "text": "Better: exact match rose."},
+    "verdict": {"code": "better", "metric": "exact_match", "text": "In English.", "before": 0.0, "after": 0.953},
 }
 
 
 def test_the_card_shows_both_sides_the_difference_and_its_interval(capsys: pytest.CaptureFixture[str]) -> None:
     print_report(REPORT)
     shown = capsys.readouterr().out
-    for text in ("300", "0.0%", "95.3%", "+95.3 (+92.0 .. +97.0)", "286", "3:07", "512 tokens/s", "4.2 GB", "Better:"):
+    for text in (
+        "300",
+        "0.0%",
+        "95.3%",
+        "+95.3 (+92.0 .. +97.0)",
+        "286",
+        "3:07",
+        "512 tokens/s",
+        "4.2 GB",
+        "Better at this work: 95.3%",
+    ):
         assert text in shown
 
 
@@ -55,3 +65,8 @@ def test_text_of_the_data_is_no_markup(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_card_without_extras_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     print_report({"heldout": REPORT["heldout"]})
     assert "95.3%" in capsys.readouterr().out
+
+
+def test_a_verdict_of_a_newer_version_is_shown_as_it_came(capsys: pytest.CaptureFixture[str]) -> None:
+    print_report({"heldout": REPORT["heldout"], "verdict": {"code": "mixed", "text": "Some up, some down."}})
+    assert "Some up, some down." in capsys.readouterr().out

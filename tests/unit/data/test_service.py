@@ -91,7 +91,7 @@ def test_what_a_person_should_know_is_noticed(service: DatasetService, tmp_path:
     assert info.format == "prompt-completion + question-answer"
     assert info.notices == (
         "Rows of several formats were found: 3 prompt-completion, 1 question-answer.",
-        "Fields that were not used: 'source' (2 rows), 'id' (2 rows).",
+        "Fields that were not used: 'id' (2 rows), 'source' (2 rows).",
         "1 of 4 rows repeat an earlier row exactly; they were kept.",
         "1 of 1 held-out rows have a prompt that training rows have too; their score will look better than it is.",
     )

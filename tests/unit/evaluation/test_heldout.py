@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,15 @@ from terakoya.data.tokenization import EncodedExample, encode_examples
 from terakoya.domain.datasets import Example, Message
 from terakoya.evaluation.heldout import HeldoutScores, default_max_new_tokens, evaluate_heldout
 from terakoya.exceptions import InvalidDataset, TrainingError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Matrices of 64 columns gain nothing from more, and lose much where cores are busy."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +70,7 @@ def teach(module: Any, *examples: EncodedExample) -> Any:
 def test_losses_are_those_of_each_row_alone_whatever_the_batch(module: Any, tokenizer: Any) -> None:
     encoded = encode(tokenizer, *((f"question {'x' * n}", f"answer {n}" * (1 + n % 3)) for n in range(9)))
 
-    for batch_tokens in (1, 200, 10_000):
+    for batch_tokens in (200, 10_000):
         scores = evaluate_heldout(module, tokenizer, encoded, batch_tokens=batch_tokens, shown=0)
         for row, loss_sum, count in zip(encoded, scores.loss_sums, scores.label_counts, strict=True):
             with torch.no_grad():

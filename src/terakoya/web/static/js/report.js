@@ -12,7 +12,7 @@ export function showReport(place, run) {
   place.replaceChildren(
     head(run),
     el("div", { class: "score-grid" },
-      score(_("Exactly right"), heldout.exact_match, { format: percent, scale: [0, 1], isMoreBetter: true, explain: _("Answers that match the expected one word for word") }),
+      score(_("Exactly right"), heldout.exact_match, { format: percent, formatChange: points, scale: [0, 1], isMoreBetter: true, explain: _("Answers that match the expected one word for word") }),
       score(_("Loss"), heldout.loss, { format: (value) => decimal(value, 3), scale: null, isMoreBetter: false, explain: _("How surprised the model is by the expected answers; lower is better") }),
     ),
     facts(report),
@@ -21,9 +21,13 @@ export function showReport(place, run) {
   place.hidden = false;
 }
 
-function head(run) {
-  const { report } = run;
-  const tone = TONES[report.verdict.code] ?? "neutral";
+/** For a run that ended well without held-out examples to judge by. */
+export function showUnjudged(place, run) {
+  place.replaceChildren(el("div", { class: "verdict" }, el("h2", { id: "report-title" }, _("Trained, but not judged: no examples were held out.")), modelLinks(run)));
+  place.hidden = false;
+}
+
+function modelLinks(run) {
   const links = el("div", { class: "report-links" });
   if (run.model_id) {
     links.append(
@@ -31,11 +35,17 @@ function head(run) {
       el("a", { class: "btn btn-quiet", href: "/models" }, _("See it among the models")),
     );
   }
+  return links;
+}
+
+function head(run) {
+  const { report } = run;
+  const tone = TONES[report.verdict.code] ?? "neutral";
   return el("div", { class: `verdict verdict-${tone}` },
     el("p", { class: "verdict-kicker" }, _("Report card")),
     el("h2", { id: "report-title" }, verdictText(report)),
     el("p", { class: "verdict-line" }, _("Judged on %(n)s examples it did not learn from.", { n: count(report.heldout.examples) })),
-    links,
+    modelLinks(run),
   );
 }
 
@@ -48,7 +58,12 @@ function verdictText({ verdict }) {
   return fill(text, { before: format(verdict.before), after: format(verdict.after) });
 }
 
-function score(title, figures, { format, scale, isMoreBetter, explain }) {
+/** A difference of two shares, in percentage points. */
+function points(value) {
+  return _("%(n)s points", { n: decimal(value * 100, 1) });
+}
+
+function score(title, figures, { format, formatChange = format, scale, isMoreBetter, explain }) {
   const { before, after, difference } = figures;
   const [low, high] = scale ?? rangeOf(before, after);
   const hasInterval = difference.low !== null && difference.high !== null;
@@ -62,11 +77,11 @@ function score(title, figures, { format, scale, isMoreBetter, explain }) {
       el("span", { class: "score-before" }, format(before.value)),
       el("span", { class: "score-arrow", "aria-label": _("to") }, "→"),
       el("span", { class: "score-after" }, format(after.value)),
-      el("span", { class: `score-change tone-${tone}` }, signed(difference.value, format)),
+      el("span", { class: `score-change tone-${tone}` }, signed(difference.value, formatChange)),
     ),
     bar(_("Before"), before, low, high, format, "before"),
     bar(_("After"), after, low, high, format, "after"),
-    el("p", { class: "score-interval" }, hasInterval ? intervalText(difference, format, isClear) : _("Too few examples for an interval.")),
+    el("p", { class: "score-interval" }, hasInterval ? intervalText(difference, formatChange, isClear) : _("Too few examples for an interval.")),
   );
 }
 

@@ -7,7 +7,7 @@ import { _, word } from "./i18n.js";
 import { follow } from "./live.js";
 import { Curves } from "./curves.js";
 import { PhaseList } from "./phases.js";
-import { showReport } from "./report.js";
+import { showReport, showUnjudged } from "./report.js";
 import { toast } from "./shell.js";
 import { Tiles } from "./tiles.js";
 
@@ -117,6 +117,7 @@ function conclude(run) {
     byId("log").open = true;
   }
   if (run.report) showReport(byId("report"), run);
+  else if (run.state === "succeeded") showUnjudged(byId("report"), run);
 }
 
 function showConfiguration(run) {

@@ -61,7 +61,7 @@ function showDefaults() {
   for (const input of form.querySelectorAll("[data-default]")) {
     const value = defaultOf(input.name);
     if (value !== null && value !== undefined) input.placeholder = typeof value === "number" ? rate(value) : String(value);
-    else input.placeholder = input.name === "max_length" ? _("as long as needed") : _("not set");
+    else input.placeholder = input.name === "max_length" ? _("as needed") : _("not set");
   }
 }
 

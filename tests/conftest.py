@@ -1,0 +1,21 @@
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from tests.integration.servers import pull_starter, running_server
+
+
+@pytest.fixture(scope="session")
+def folder_with_starter(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """Make data folders that hold the starter model, which is fetched once a session."""
+    fetched = tmp_path_factory.mktemp("starter") / "data"
+    with running_server(fetched) as server:
+        pull_starter(server)
+
+    def copy(target: Path) -> Path:
+        return Path(shutil.copytree(fetched, target))
+
+    return copy

@@ -1,0 +1,166 @@
+"""The routes over real services: shapes of answers and errors."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from terakoya.domain.tasks import TaskKind
+from web_app import ROWS, web_client
+
+JSON = {"content-type": "application/json"}
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[TestClient]:
+    with web_client(tmp_path / "data", upload_limit_bytes=100_000) as client:
+        yield client
+
+
+def test_a_dataset_goes_in_as_form_or_raw_body_and_out_again(fresh: TestClient) -> None:
+    form = fresh.post("/api/datasets", files={"file": ("../../inbox.jsonl", ROWS)}, data={"name": "by form"})
+    raw = fresh.put("/api/datasets/受信箱", content=ROWS)
+    unnamed = fresh.post("/api/datasets", files={"file": ("../../march.jsonl", ROWS)})
+    assert [answer.status_code for answer in (form, raw, unnamed)] == [201, 201, 201]
+    assert [answer.json()["name"] for answer in (form, raw, unnamed)] == ["by form", "受信箱", "march"]
+    assert form.json()["rows"] == 12
+    dataset_id = raw.json()["id"]
+    assert fresh.get(f"/api/datasets/{dataset_id}").json() == raw.json()
+    row = fresh.get(f"/api/datasets/{dataset_id}/preview?limit=1").json()["rows"][0]
+    assert row["messages"][1] == {"role": "assistant", "content": "order_status"}
+    assert fresh.delete(f"/api/datasets/{dataset_id}").status_code == 204
+    assert fresh.get(f"/api/datasets/{dataset_id}").json()["code"] == "dataset_not_found"
+
+
+@pytest.mark.parametrize(
+    ("content", "status", "code"),
+    [
+        (b"", 422, "invalid_dataset"),
+        (b"not json\n", 422, "invalid_dataset"),
+        (b'{"neither": 1}\n', 422, "invalid_dataset"),
+        (b"x" * 100_001, 413, "too_large"),
+    ],
+)
+def test_bad_uploads_are_clear_errors_and_leave_nothing(
+    fresh: TestClient, tmp_path: Path, content: bytes, status: int, code: str
+) -> None:
+    before = fresh.get("/api/datasets").json()
+    for answer in (
+        fresh.put("/api/datasets/bad", content=content),
+        fresh.post("/api/datasets", files={"file": ("bad.jsonl", content)}),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (status, code)
+        assert answer.json()["request_id"] == answer.headers["x-request-id"]
+    assert fresh.get("/api/datasets").json() == before
+    assert not list((tmp_path / "data" / "uploads").iterdir())
+
+
+@pytest.mark.parametrize(
+    "name", ["..", "%2e%2e%2f%2e%2e%2fx", "a%2Fb", "a%5Cb", "%00", "a%0Ab", "x" * 101, "data_" + "0" * 26]
+)
+def test_names_that_could_be_paths_are_refused(client: TestClient, tmp_path: Path, name: str) -> None:
+    answer = client.put(f"/api/datasets/{name}", content=ROWS)
+    assert answer.status_code in (404, 405, 422)
+    assert set(answer.json()) >= {"error", "code", "request_id"}
+    form = client.post("/api/datasets", files={"file": ("rows.jsonl", ROWS)}, data={"name": "../../" + name})
+    assert form.status_code == 422
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"dataset": "d"}, "body.model"),
+        ({"model": "m", "dataset": "d", "rank": 4}, "body.rank"),
+        ({"model": "m", "dataset": "d", "adapter": {"rank": 0}}, "body.adapter.rank"),
+        ({"model": "m", "dataset": "d", "learning_rate": "abc"}, "body.learning_rate"),
+        ({"model": "m", "dataset": "d", "strategy": "nope"}, "body.strategy"),
+    ],
+)
+def test_a_bad_training_request_names_its_field(client: TestClient, body: dict[str, object], field: str) -> None:
+    answer = client.post("/api/train", content=json.dumps(body), headers=JSON)
+    envelope = answer.json()
+    assert answer.status_code == 422
+    assert envelope["code"] == "validation_error"
+    assert field in [each["field"] for each in envelope["fields"]]
+    assert field in envelope["error"]
+
+
+@pytest.mark.parametrize("body", ['{"model": "\\ud800"}', '{"\\ud800": 1}', '{"model": NaN}', "\x00", '"', "null", ""])
+def test_text_that_no_answer_can_carry_is_still_a_clear_error(client: TestClient, body: str) -> None:
+    answer = client.post("/api/train", content=body, headers=JSON)
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_error")
+
+
+def test_unknown_things_are_404_in_the_envelope(client: TestClient) -> None:
+    for path, code in [
+        ("/api/train/task_00000000000000000000000000", "task_not_found"),
+        ("/api/tasks/..%2f..%2fetc/logs", "not_found"),
+        ("/api/models/nope", "model_not_found"),
+        ("/api/nope", "not_found"),
+    ]:
+        answer = client.get(path)
+        assert (answer.status_code, answer.json()["code"]) == (404, code), path
+    unknown = client.post("/api/train", json={"model": "nope", "dataset": "inbox-sample"})
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "model_not_found")
+
+
+def test_a_body_larger_than_any_request_needs_is_not_read(client: TestClient) -> None:
+    answer = client.post("/api/train", content=b"[" * (2 * 2**20 + 1), headers=JSON)
+    assert (answer.status_code, answer.json()["code"]) == (413, "too_large")
+
+
+def test_a_deeply_nested_body_is_a_bad_request(client: TestClient) -> None:
+    answer = client.post("/api/train", content=b"[" * 100_000, headers=JSON)
+    assert answer.status_code in (400, 422)
+
+
+def test_what_was_not_foreseen_is_told_without_internals(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(**_: object) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(client.app.state.container.tasks, "list", fail)  # type: ignore[attr-defined]
+    answer = client.get("/api/tasks")
+    assert (answer.status_code, answer.json()["code"]) == (500, "internal_error")
+    assert "secret" not in answer.text
+    assert answer.headers["x-content-type-options"] == "nosniff"
+
+
+def test_a_queued_task_is_listed_cancelled_and_resumed(client: TestClient) -> None:
+    container = client.app.state.container  # type: ignore[attr-defined]
+    task = container.tasks.submit(TaskKind.TRAINING, name="r", request={}, resolved={"strategy": "lora"})
+    run = client.get("/api/train").json()["runs"][0]
+    assert (run["id"], run["state"], run["report"]) == (task.id, "queued", None)
+    assert not {"owner", "fencing_token"} & set(run)
+    assert client.post(f"/api/train/{task.id}/cancel", json={"keep": False}).json()["state"] == "cancelled"
+    assert client.post(f"/api/train/{task.id}/cancel").json()["code"] == "conflict"
+    assert client.post(f"/api/train/{task.id}/resume").json()["state"] == "queued"
+    events = client.get(f"/api/tasks/{task.id}/events?after=1").json()["events"]
+    assert [event["seq"] for event in events] == list(range(2, 2 + len(events)))
+    assert client.get(f"/api/tasks/{task.id}/logs").json() == {"text": ""}
+    metrics = client.get("/metrics").text
+    assert 'terakoya_tasks{kind="training",state="queued"} 1.0' in metrics
+
+
+def test_a_pull_is_no_training_run(client: TestClient) -> None:
+    task_id = client.post("/api/models/pull", json={"source": "smollm2-135m-instruct-q4_1"}).json()["task_id"]
+    assert client.get(f"/api/tasks/{task_id}").json()["kind"] == "pull"
+    assert client.get(f"/api/train/{task_id}").json()["code"] == "task_not_found"
+    assert client.post(f"/api/train/{task_id}/cancel").json()["code"] == "task_not_found"
+    assert client.get(f"/api/tasks/{task_id}").json()["state"] == "queued"
+
+
+def test_the_system_page_says_what_is_on_and_off(client: TestClient) -> None:
+    system = client.get("/api/system").json()
+    assert system["protections"]["loopback_only"]["active"]
+    assert not system["protections"]["api_key"]["active"]
+    assert client.get("/healthz").json() == {"status": "ok"}
+
+
+def test_the_api_describes_itself(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {"/api/train", "/api/datasets/{name}", "/api/models/compare", "/api/tasks/{task_id}/events"} <= set(paths)
+    assert not any(path.startswith("/train") for path in paths)

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import ValidationError
+
+from terakoya.training.request import TrainingRequest
+
+
+def errors_of(**fields: Any) -> dict[str, str]:
+    """Return the message of each refused field by its dotted name."""
+    with pytest.raises(ValidationError) as caught:
+        TrainingRequest(**{"model": "starter", "dataset": "inbox"} | fields)
+    return {".".join(map(str, error["loc"])): error["msg"] for error in caught.value.errors()}
+
+
+def test_model_and_dataset_suffice() -> None:
+    request = TrainingRequest(model="starter", dataset="inbox")
+    assert request.strategy == "lora"
+    assert request.seed == 0
+
+
+@pytest.mark.parametrize(
+    ("fields", "refused"),
+    [
+        ({"adapter": {"rank": 0}}, "adapter.rank"),
+        ({"adapter": {"dropout": 1.0}}, "adapter.dropout"),
+        ({"adapter": {"kind": "prefix"}}, "adapter.kind"),
+        ({"adapter": {"bias": "all"}}, "adapter.bias"),
+        ({"learning_rate": "abc"}, "learning_rate"),
+        ({"learning_rate": -1e-3}, "learning_rate"),
+        ({"learning_rate": float("nan")}, "learning_rate"),
+        ({"learning_rate": float("inf")}, "learning_rate"),
+        ({"epochs": 0}, "epochs"),
+        ({"epochs": 1.5}, "epochs"),
+        ({"max_steps": -1}, "max_steps"),
+        ({"batch_size": 0}, "batch_size"),
+        ({"max_length": 1}, "max_length"),
+        ({"seed": -1}, "seed"),
+        ({"seed": 2**32}, "seed"),
+        ({"name": ""}, "name"),
+        ({"name": "x" * 101}, "name"),
+        ({"model": ""}, "model"),
+        ({"objective": "preference"}, "objective"),
+        ({"schedule": {"kind": "sawtooth"}}, "schedule.kind"),
+        ({"schedule": {"warmup": 0.9}}, "schedule.warmup"),
+        ({"evaluation": {"heldout_fraction": 0}}, "evaluation.heldout_fraction"),
+        ({"learningrate": 1e-3}, "learningrate"),
+    ],
+)
+def test_each_bad_value_is_refused_under_its_field(fields: dict[str, Any], refused: str) -> None:
+    assert list(errors_of(**fields)) == [refused]
+
+
+def test_an_unknown_strategy_is_told_which_there_are() -> None:
+    assert "unknown strategy 'ewc'; available: full, lora" in errors_of(strategy="ewc")["strategy"]
+
+
+@pytest.mark.parametrize("field", ["base", "retention", "after"])
+def test_what_does_not_work_yet_is_refused_not_ignored(field: str) -> None:
+    assert "not available in this version" in errors_of(**{field: "anything"})[field]
+
+
+def test_quantisation_is_refused_not_ignored() -> None:
+    refused = errors_of(adapter={"quantization": "4bit"})
+    assert "not available in this version" in refused["adapter.quantization"]

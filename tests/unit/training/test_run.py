@@ -1,0 +1,242 @@
+"""Whole runs on a tiny model: real data, training, report card and files, in the test's own process."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from tests.tiny_model import tiny_artifact
+from tests.unit.training.conftest import Recorder
+
+from terakoya.data.examples import to_line
+from terakoya.domain.datasets import Example, Message, Split
+from terakoya.domain.events import EventType, Phase
+from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
+from terakoya.domain.tasks import Outcome, TaskState
+from terakoya.exceptions import InvalidConfig, InvalidDataset
+from terakoya.models.factory import create_model_loader, loader_type
+from terakoya.training.defaults import resolve
+from terakoya.training.request import TrainingRequest
+from terakoya.training.run import TrainingRun
+from terakoya.training.spec import RunSpec
+
+QUESTIONS = [f"{'very ' * (number % 3)}nice number {number}?" for number in range(24)]
+
+
+@pytest.fixture(autouse=True)
+def short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
+    from terakoya.training.engine import probe
+
+    monkeypatch.setattr(probe, "_gflops", lambda device, dtype, *_: 100.0 if dtype is torch.float32 else 1.0)
+
+
+def never() -> None:
+    return None
+
+
+class Bench:
+    """Builds runs over one small dataset in one folder."""
+
+    def __init__(self, folder: Path, model: Path, recorder: Recorder) -> None:
+        self.folder = folder
+        self.recorder = recorder
+        self.model = tiny_artifact(model)
+        rows = folder / "rows.jsonl"
+        rows.write_bytes(b"".join(map(to_line, self._examples())))
+        self.rows = rows
+
+    @staticmethod
+    def _examples() -> list[Example]:
+        return [
+            Example(
+                row,
+                (Message("user", question), Message("assistant", "even" if row % 2 else "odd")),
+                Split.HELDOUT if row % 4 == 0 else Split.TRAIN,
+            )
+            for row, question in enumerate(QUESTIONS, start=1)
+        ]
+
+    def run(
+        self,
+        *,
+        task: str = "task",
+        attempt: int = 1,
+        requested_action: Callable[[], str | None] = never,
+        **fields: Any,
+    ) -> Outcome:
+        asked = {"model": "tiny", "dataset": "numbers", "max_steps": 6, "batch_size": 4, "learning_rate": 0.01}
+        request = TrainingRequest.model_validate(asked | fields)
+        spec = RunSpec(
+            name="tuned",
+            request=request.model_dump(mode="json", exclude_unset=True),
+            resolved=resolve(request, parameters=100_000, rows=18),
+            model=self.model,
+            dataset_id="data_x",
+            dataset_name="numbers",
+            dataset_sha256=hashlib.sha256(self.rows.read_bytes()).hexdigest(),
+            rows_path=self.rows,
+            evaluation_cache=self.folder / "cache",
+            threads=1,
+        )
+        (self.folder / task).mkdir(exist_ok=True)
+        return TrainingRun(
+            RunSpec.from_json(json.loads(json.dumps(spec.to_json()))),
+            task_id="task_x",
+            task_dir=self.folder / task,
+            attempt=attempt,
+            observer=self.recorder,
+            requested_action=requested_action,
+        ).execute()
+
+    def phases(self) -> list[str]:
+        """Each phase once per time it was entered."""
+        names = [event["phase"] for event in self.recorder.of(EventType.PHASE)]
+        return [name for place, name in enumerate(names) if place == 0 or names[place - 1] != name]
+
+
+@pytest.fixture
+def bench(tmp_path: Path, tiny_folder: Path, recorder: Recorder) -> Bench:
+    return Bench(tmp_path, tiny_folder, recorder)
+
+
+def registered(outcome: Outcome, bench: Bench, task: str = "task") -> ModelArtifact:
+    """What the registry would make of an outcome."""
+    assert outcome.model is not None
+    info = ModelInfo(
+        **{
+            **{key: value for key, value in outcome.model.items() if key != "directory"},
+            "id": "model_tuned",
+            "kind": ModelKind(outcome.model["kind"]),
+            "size_bytes": 0,
+            "content_sha256": "0" * 64,
+            "created_at": bench.model.info.created_at,
+        }
+    )
+    path = bench.folder / task / outcome.model["directory"]
+    return ModelArtifact(info, path, bench.model if info.kind is ModelKind.ADAPTER else None)
+
+
+@pytest.mark.parametrize("strategy", ["lora", "full"])
+def test_a_run_ends_with_a_model_that_opens_and_a_report(bench: Bench, strategy: str) -> None:
+    outcome = bench.run(strategy=strategy)
+    assert outcome.status is TaskState.SUCCEEDED
+    artifact = registered(outcome, bench)
+    assert artifact.info.kind is (ModelKind.ADAPTER if strategy == "lora" else ModelKind.FULL)
+    assert artifact.info.parent_id == bench.model.info.id
+    loaded = create_model_loader(loader_type(artifact)).load(artifact)
+    assert loaded.tokenizer.chat_template
+
+    report = json.loads((bench.folder / "task" / "report.json").read_bytes())
+    assert report["heldout"]["examples"] == 6
+    assert report["heldout"]["loss"]["after"]["value"] < report["heldout"]["loss"]["before"]["value"]
+    assert report["configuration"]["compute_type"] == "float32"
+    assert report["cost"]["trained_tokens"] == outcome.result["trained_tokens"] > 0
+
+    card = (artifact.path / "README.md").read_text()
+    assert card.startswith('---\nlicense: "apache-2.0"')
+    assert "# tuned" in card
+    assert "6 held-out examples" in card
+    suffixes = {path.suffix for path in artifact.path.iterdir()}
+    assert suffixes <= {".safetensors", ".json", ".jinja", ".md", ".txt"}
+
+
+def test_phases_come_in_order_and_steps_reach_the_end(bench: Bench) -> None:
+    bench.run()
+    assert bench.phases() == [
+        Phase.READING_DATA,
+        Phase.LOADING_MODEL,
+        Phase.READING_DATA,
+        Phase.PROBING,
+        Phase.TRAINING,
+        Phase.EVALUATING_BEFORE,
+        Phase.EVALUATING_AFTER,
+        Phase.SAVING,
+    ]
+    steps = bench.recorder.of(EventType.STEP)
+    assert steps[-1]["step"] == steps[-1]["total_steps"] == 6
+    assert [event["when"] for event in bench.recorder.of(EventType.EVAL)] == ["before", "after"]
+
+
+def test_the_effective_configuration_is_told_and_kept(bench: Bench) -> None:
+    outcome = bench.run()
+    told = next(event["effective"] for event in bench.recorder.of(EventType.LOG) if "effective" in event)
+    assert told.items() <= (outcome.result["effective"] | told).items()
+    assert outcome.result["effective"]["forward"] == "packed"
+    assert outcome.result["effective"]["shares_prefix"] is True
+    assert outcome.result["effective"]["steps"] == 6
+
+
+def test_dropout_is_not_shared_along_with_a_prefix(bench: Bench) -> None:
+    outcome = bench.run(adapter={"rank": 2, "dropout": 0.1})
+    assert outcome.result["effective"]["shares_prefix"] is False
+
+
+def test_the_unchanged_model_is_scored_once(bench: Bench) -> None:
+    bench.run(task="one")
+    bench.run(task="two", learning_rate=0.02)
+    assert bench.phases().count(Phase.EVALUATING_BEFORE) == 1
+    before = [event["loss"] for event in bench.recorder.of(EventType.EVAL) if event["when"] == "before"]
+    assert before[0] == before[1]
+
+
+def test_lora_and_full_agree_on_the_model_before(bench: Bench, tmp_path: Path) -> None:
+    bench.run(task="one")
+    for cached in (tmp_path / "cache").iterdir():
+        cached.unlink()
+    bench.run(task="two", strategy="full")
+    before = [event["loss"] for event in bench.recorder.of(EventType.EVAL) if event["when"] == "before"]
+    assert before[0] == pytest.approx(before[1], rel=1e-6)
+
+
+def asking(action: str, *, during: Phase, recorder: Recorder) -> Callable[[], str | None]:
+    """Ask for it once the run is in that phase."""
+    return lambda: action if any(event["phase"] == during for event in recorder.of(EventType.PHASE)) else None
+
+
+@pytest.mark.parametrize("phase", [Phase.READING_DATA, Phase.TRAINING, Phase.EVALUATING_AFTER])
+def test_cancel_ends_a_run_in_any_phase(bench: Bench, phase: Phase) -> None:
+    outcome = bench.run(requested_action=asking("cancel", during=phase, recorder=bench.recorder))
+    assert outcome == Outcome(TaskState.CANCELLED, 1)
+    assert bench.phases()[-1] == phase
+    assert not (bench.folder / "task" / "report.json").exists()
+
+
+def test_a_cancelled_run_goes_on_where_it_stopped_and_ends_the_same(bench: Bench) -> None:
+    bench.run(task="whole")
+    steps = iter([None] * 5)  # one for each tick before training and each micro-batch
+    assert bench.run(requested_action=lambda: next(steps, "cancel")).status is TaskState.CANCELLED
+    stopped_at = bench.recorder.of(EventType.CHECKPOINT)[-1]["step"]
+    assert 0 < stopped_at < 6
+    outcome = bench.run(attempt=2)
+    assert outcome.attempt == 2
+    assert f"going on after step {stopped_at} of 6" in str(bench.recorder.of(EventType.LOG))
+    weights = [load_file(bench.folder / task / "result" / "adapter_model.safetensors") for task in ("whole", "task")]
+    assert all(torch.equal(each, weights[1][name]) for name, each in weights[0].items())
+
+
+def test_finish_judges_and_keeps_what_was_learned_so_far(bench: Bench) -> None:
+    outcome = bench.run(
+        max_steps=500, requested_action=asking("finish", during=Phase.TRAINING, recorder=bench.recorder)
+    )
+    assert outcome.status is TaskState.SUCCEEDED
+    assert outcome.result["stopped_early"] is True
+    assert outcome.result["effective"]["steps"] < 500
+    assert "stopped_early" in [event["code"] for event in bench.recorder.of(EventType.WARNING)]
+
+
+def test_long_rows_are_refused_before_anything_is_trained(bench: Bench) -> None:
+    with pytest.raises(InvalidConfig, match=r"\d+ of 24 answers have more than 30 tokens"):
+        bench.run(max_length=30)
+    assert Phase.TRAINING not in bench.phases()
+
+
+def test_damaged_rows_are_named(bench: Bench) -> None:
+    bench.rows.write_bytes(b"{")
+    with pytest.raises(InvalidDataset, match="line 1"):
+        bench.run()

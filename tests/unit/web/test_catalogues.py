@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import re
+import runpy
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from terakoya.api.machine import protections
+from terakoya.config import Settings
+from terakoya.domain.events import Phase
+from terakoya.domain.models import ModelKind
+from terakoya.domain.tasks import TaskState
+from terakoya.i18n import LANGUAGES, choose_language, is_key, load_catalogue
+from terakoya.training.methods import STRATEGIES
+
+ROOT = Path(__file__).parents[3]
+PLACE = re.compile(r"%\(\w+\)s")
+
+
+@pytest.fixture(scope="module")
+def script() -> dict[str, Any]:
+    return runpy.run_path(str(ROOT / "scripts" / "update_catalogues.py"))
+
+
+def test_every_text_the_pages_use_has_a_japanese_one_with_the_same_values(script: dict[str, Any]) -> None:
+    japanese = load_catalogue("ja").texts
+    for text in script["used_texts"]():
+        assert text in japanese, f"{text!r}: run scripts/update_catalogues.py and translate it"
+        assert sorted(PLACE.findall(japanese[text])) == sorted(PLACE.findall(text)), text
+
+
+def test_no_translation_is_left_of_a_text_that_is_gone(script: dict[str, Any]) -> None:
+    used = set(script["used_texts"]())
+    assert {text for text in load_catalogue("ja").texts if not is_key(text)} == used
+
+
+def test_both_languages_know_the_same_keys() -> None:
+    english, japanese = (load_catalogue(language).texts for language in LANGUAGES)
+    assert set(english) == {text for text in japanese if is_key(text)}
+    assert all(sorted(PLACE.findall(english[key])) == sorted(PLACE.findall(japanese[key])) for key in english)
+
+
+def test_the_shared_vocabulary_has_texts(tmp_path: Path) -> None:
+    names = list(protections(Settings(data_dir=tmp_path)))
+    words = {
+        "phase": list(Phase),
+        "state": list(TaskState),
+        "kind": list(ModelKind),
+        "strategy": [*STRATEGIES, *(f"{name}.about" for name in STRATEGIES)],
+        "protection": [f"{name}{side}" for name in names for side in ("", ".on", ".off")],
+        "role": ["system", "user", "assistant"],
+        "verdict": [f"{c}.{m}" for c in ("better", "worse", "no_clear_difference") for m in ("exact_match", "loss")],
+    }
+    assert {f"{kind}.{value}" for kind, values in words.items() for value in values} == set(load_catalogue("en").texts)
+
+
+def test_scripts_get_their_texts_and_the_vocabulary() -> None:
+    texts = load_catalogue("ja").for_scripts()
+    assert texts["phase.training"] == "学習"
+    assert "Checking every row …" in texts
+    assert "What this server runs on, and which protections it has." not in texts
+
+
+@pytest.mark.parametrize(
+    ("chosen", "accepted", "default", "language"),
+    [
+        (None, "ja", "auto", "ja"),
+        (None, "en-US,en;q=0.9,ja;q=0.8", "auto", "en"),
+        (None, "fr, ja;q=0.5, en;q=0.4", "auto", "ja"),
+        (None, "ja;q=0, fr", "auto", "en"),
+        (None, "", "auto", "en"),
+        (None, "ja;q=x;;,\x00", "auto", "en"),
+        (None, "en", "ja", "ja"),
+        ("en", "ja", "ja", "en"),
+        ("xx", "ja", "auto", "ja"),
+    ],
+)
+def test_the_choice_wins_then_the_setting_then_the_browser(
+    chosen: str | None, accepted: str, default: str, language: str
+) -> None:
+    assert choose_language(chosen=chosen, accepted=accepted, default=default) == language
