@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from tests.integration.servers import pull_starter, running_server
+
+# Before torch is loaded: the suite's own computing and its servers' share the cores.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 
 @pytest.fixture(scope="session")

@@ -120,7 +120,9 @@ class ModelServerProcess:
 
 
 def _environment() -> dict[str, str]:
-    """By allow-list: keys and tokens of the web process stay there."""
-    return {
+    """By allow-list: keys and tokens of the web process stay there. OpenMP threads that wait sleep, so that a
+    training run on the same cores keeps its speed (benchmarks/contention.py).
+    """
+    return {"OMP_WAIT_POLICY": "passive"} | {
         name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
     }

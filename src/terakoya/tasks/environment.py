@@ -9,6 +9,9 @@ from collections.abc import Mapping
 
 from terakoya.domain.tasks import TaskKind
 
+_THREADS_THAT_WAIT = "passive"
+"""OpenMP threads that wait sleep instead of spinning. Two processes that compute on the same cores (a run and the
+model server, say) otherwise take more than half of each other's speed; benchmarks/contention.py measures it."""
 _NAMES = frozenset(
     {
         *("PATH", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "HOME", "USER", "LOGNAME", "TMPDIR", "TMP", "TEMP"),
@@ -28,4 +31,5 @@ def worker_environment(kind: TaskKind, environment: Mapping[str, str]) -> dict[s
     if "PYTHONPATH" in passed:  # the worker runs in another directory
         parts = passed["PYTHONPATH"].split(os.pathsep)
         passed["PYTHONPATH"] = os.pathsep.join(os.path.abspath(part) for part in parts if part)  # noqa: PTH100
-    return passed | {"PYTHONUNBUFFERED": "1"}  # the last lines of a killed worker are in its log
+    # Unbuffered: the last lines of a killed worker are in its log.
+    return {"OMP_WAIT_POLICY": _THREADS_THAT_WAIT} | passed | {"PYTHONUNBUFFERED": "1"}
