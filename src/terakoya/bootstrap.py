@@ -63,7 +63,7 @@ def build_container(settings: Settings) -> Container:
         idle_seconds=settings.model_server_idle_seconds,
         timeout_seconds=settings.generation_timeout_seconds,
     )
-    models = ModelService(repository=model_rows, tasks=tasks, client=model_client)
+    models = ModelService(repository=model_rows, tasks=tasks, client=model_client, import_dir=settings.import_dir)
     datasets = DatasetService(dataset_rows, data_dir.uploads, new_id=new_id)
     training = TrainingService(
         queue=tasks,

@@ -88,6 +88,7 @@ def test_training_path(server: Server, page: Page, complaints: list[str], exampl
     page.goto(server.url)
     fetch_starter(page)
     upload(page, examples)
+    a_bad_field_is_told_at_the_field(page, complaints)
     start_run(page, name="shop-helper", steps=STEPS)
 
     watch_the_curve(page)
@@ -122,15 +123,28 @@ def upload(page: Page, examples: Path) -> None:
     expect(page.locator("[data-fact=heldout]")).to_have_text("4 to judge by")
 
 
-def start_run(page: Page, *, name: str, steps: int) -> None:
-    page.get_by_text("Advanced settings").click()
-    page.locator("#max_steps").fill(str(steps))
+def a_bad_field_is_told_at_the_field(page: Page, complaints: list[str]) -> None:
+    page.locator("#advanced summary").click()
     page.locator("#batch_size").fill("0")
-    page.get_by_label("Name of the new model").fill(name)
-    picture(page, "train")
+    page.locator("#advanced summary").click()
     page.get_by_role("button", name="Start training").click()
     expect(page.locator("#batch_size")).to_have_class(re.compile("is-invalid"))
+    expect(page.locator("#batch_size")).to_be_focused()
+    expect(page.locator("#train-error")).to_be_hidden()
+    page.locator("#advanced summary").click()
+    # Chromium reports every answer of 400 and above; this one was meant.
+    assert [("422" in complaint) for complaint in complaints] == [True]
+    complaints.clear()
+
+
+def start_run(page: Page, *, name: str, steps: int) -> None:
+    expect(page.locator("#dataset-sample .conversation")).to_have_count(2)
+    page.locator("#advanced summary").click()
+    expect(page.locator("#advanced")).to_have_attribute("open", "")
+    page.locator("#max_steps").fill(str(steps))
     page.locator("#batch_size").fill("4")
+    page.get_by_label("Name of the new model").fill(name)
+    picture(page, "train")
     page.get_by_role("button", name="Start training").click()
     page.wait_for_url("**/train/task_*")
     expect(page.get_by_role("heading", level=1)).to_have_text(name)

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 
 from terakoya.domain.tasks import Launch, Task, TaskKind, TaskState
-from terakoya.exceptions import Conflict, DatasetNotFound
+from terakoya.exceptions import Conflict, DatasetNotFound, StorageFull
 from terakoya.storage.database import open_database
 from terakoya.storage.event_log import FileEventLog
 from terakoya.storage.files import DataDir
 from terakoya.storage.model_repository import SqlModelRepository
 from terakoya.storage.task_repository import SqlTaskRepository
+from terakoya.tasks import supervisor as tasks_supervisor
 from terakoya.tasks.service import TaskService
 from terakoya.tasks.supervisor import Supervisor
 
@@ -294,3 +295,46 @@ async def test_a_worker_is_not_shown_our_secrets(house: House, monkeypatch: pyte
     assert b"PATH=" in environment
     assert b"planted-secret" not in environment
     assert int(oom_score) == 500, "short of memory, the kernel takes the worker first"
+
+
+class FullNow(FileEventLog):
+    """An event log on a disk that is full when it first is to take a certain line."""
+
+    def __init__(self, data_dir: DataDir, line: str) -> None:
+        super().__init__(data_dir)
+        self._line: str | None = line
+
+    def append(self, task_id: str, type: str, *, attempt: int, **fields: Any) -> None:
+        if self._line in (type, fields.get("state")):
+            self._line = None
+            raise StorageFull("no space left for 'events.jsonl'")
+        super().append(task_id, type, attempt=attempt, **fields)
+
+
+@pytest.mark.parametrize("line", ["preparing", "running", "succeeded", "finished"])
+async def test_a_disk_that_was_full_for_a_moment_costs_neither_the_task_nor_its_end(
+    house: House, monkeypatch: pytest.MonkeyPatch, line: str
+) -> None:
+    monkeypatch.setattr(tasks_supervisor, "_RETRY_SECONDS", 0.1)
+    house.event_log = FullNow(house.data_dir, line)
+    task = house.submit(do="succeed")
+    async with house.supervised():
+        ended = await house.end_of(task)
+    assert ended.state is TaskState.SUCCEEDED
+    types = [event["type"] for event in house.event_log.read(task.id)]
+    assert (types.count("phase"), types.count("finished"), types[-1]) == (1, 1, "finished")
+    assert house.repository.unannounced() == []
+
+
+async def test_a_cancelled_waiting_task_is_announced_when_there_is_space_again(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tasks_supervisor, "_RETRY_SECONDS", 0.1)
+    full = FullNow(house.data_dir, "finished")
+    service = TaskService(house.repository, full, house.data_dir)
+    task = house.submit(do="succeed")
+    with pytest.raises(StorageFull):
+        service.cancel(task.id)
+    async with house.supervised():
+        await house.end_of(task)
+    assert [event["type"] for event in house.event_log.read(task.id)].count("finished") == 1

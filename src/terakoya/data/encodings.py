@@ -57,7 +57,8 @@ def detect_encoding(path: Path) -> str:
     """Return a key of ENCODING_NAMES, judged by the first 256 KiB of lines that are not plain ASCII.
 
     UTF-8 is taken if most of those lines are valid in it, so that one damaged line is reported as what it is;
-    EUC-JP and CP932 only if the text they give has kana, because many other encodings decode by accident.
+    EUC-JP and CP932 only if the text they give has kana, because many other encodings decode by accident; CP932 also
+    if it is everyday kanji (labels, names), whose bytes no other encoding of these languages uses in that order.
     Raises: InvalidDataset when it is none of them, with the likely encoding.
     """
     with path.open("rb") as file:
@@ -72,8 +73,10 @@ def detect_encoding(path: Path) -> str:
         return "utf-8"
     sample = b"\n".join(lines)
     for encoding in ("euc_jp", "cp932"):
-        if _decodes(sample, encoding) and _looks_japanese(sample.decode(encoding)):
-            return encoding
+        if _decodes(sample, encoding):
+            text = sample.decode(encoding)
+            if _looks_japanese(text) or (encoding == "cp932" and _is_everyday_kanji(text)):
+                return encoding
     raise InvalidDataset(
         f"the text is not UTF-8, CP932 or EUC-JP{_likely_encoding(sample)}; save it as UTF-8 "
         "(`iconv -f ENCODING -t UTF-8 rows.jsonl > utf8.jsonl`)"
@@ -162,6 +165,13 @@ def _looks_japanese(text: str) -> bool:
     kana = sum("\u3040" <= character <= "\u30ff" for character in foreign)
     half_width_kana = sum("\uff66" <= character <= "\uff9f" for character in foreign)
     return kana >= 0.05 * len(foreign) or half_width_kana >= 0.5 * len(foreign)
+
+
+def _is_everyday_kanji(text: str) -> bool:
+    """Whether nearly all that is not ASCII is of JIS level 1, which CP932 writes with lead bytes 0x88 to 0x98."""
+    foreign = [character for character in text if not character.isascii()]
+    level_1 = sum(0x88 <= character.encode("cp932", errors="replace")[0] <= 0x98 for character in foreign)
+    return level_1 >= 0.8 * len(foreign)
 
 
 def _likely_encoding(sample: bytes) -> str:

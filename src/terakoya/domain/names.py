@@ -27,7 +27,7 @@ def check_name(name: str) -> str:
             f"the name {stored!r} cannot be used: it may not start with '.' nor hold control characters "
             f"or any of {' '.join(sorted(_FORBIDDEN))}"
         )
-    if _LOOKS_LIKE_ID.fullmatch(stored):
+    if _LOOKS_LIKE_ID.fullmatch(name_key(stored)):  # what it is compared by: TASK_01... in capitals too
         raise InvalidConfig(f"the name {stored!r} looks like a generated id; choose another")
     return stored
 

@@ -5,6 +5,7 @@ in the event log. Doing it twice does nothing the second time. Knows no process.
 from __future__ import annotations
 
 import signal
+import threading
 from pathlib import Path
 
 import structlog
@@ -20,15 +21,21 @@ log = structlog.get_logger(__name__)
 OUTPUT_FILE = "output.log"
 _LAST_LINES = 20
 _LAST_CHARACTERS = 4000
+_announcing = threading.Lock()
+"""A cancelled waiting task is announced by the thread that cancelled it, all others by the supervisor's."""
 
 
 def conclude(
     task: Task, exit_code: int | None, *, repository: TaskRepository, event_log: EventLog, data_dir: DataDir
 ) -> Task:
-    """Finish a task whose process has ended; ``exit_code`` None if nobody was told.
+    """Finish a task whose process has ended; ``exit_code`` None if nobody was told. One that is finished already,
+    its end not said for want of space, say, is announced.
 
     Raises: StaleWriter if it was finished or launched again meanwhile; StorageFull, Unavailable: try again later.
     """
+    if task.state.is_final:
+        announce(task, repository=repository, event_log=event_log)
+        return task
     task_dir = data_dir.task(task.id)
     try:
         outcome = read_outcome(task_dir, task.attempt) or _without_outcome(task, task_dir, exit_code)
@@ -54,16 +61,17 @@ def fail(task: Task, error: str, code: str, *, repository: TaskRepository, event
 
 def announce(task: Task, *, repository: TaskRepository, event_log: EventLog) -> None:
     """Append the ``finished`` event of a final task, once."""
-    said = [event for event in event_log.read(task.id) if event["type"] == EventType.FINISHED]
-    if not said or said[-1]["attempt"] != task.attempt:
-        if "renamed_to" in task.result:
-            message = f"the name {task.result['renamed_from']!r} was taken; saved as {task.result['renamed_to']!r}"
-            event_log.append(task.id, EventType.WARNING, attempt=task.attempt, code="name_taken", message=message)
-        error = {"error": task.error, "error_code": task.error_code} if task.error is not None else {}
-        model = {"model_id": task.model_id} if task.model_id is not None else {}
-        event_log.append(task.id, EventType.STATE, attempt=task.attempt, state=task.state, **error)
-        event_log.append(task.id, EventType.FINISHED, attempt=task.attempt, status=task.state, **error, **model)
-    repository.mark_announced(task.id)
+    with _announcing:
+        said = [event for event in event_log.read(task.id) if event["type"] == EventType.FINISHED]
+        if not said or said[-1]["attempt"] != task.attempt:
+            if "renamed_to" in task.result:
+                message = f"the name {task.result['renamed_from']!r} was taken; saved as {task.result['renamed_to']!r}"
+                event_log.append(task.id, EventType.WARNING, attempt=task.attempt, code="name_taken", message=message)
+            error = {"error": task.error, "error_code": task.error_code} if task.error is not None else {}
+            model = {"model_id": task.model_id} if task.model_id is not None else {}
+            event_log.append(task.id, EventType.STATE, attempt=task.attempt, state=task.state, **error)
+            event_log.append(task.id, EventType.FINISHED, attempt=task.attempt, status=task.state, **error, **model)
+        repository.mark_announced(task.id)
 
 
 def _finish(repository: TaskRepository, task: Task, outcome: Outcome, model: NewModel | None) -> Task:

@@ -44,8 +44,8 @@ class Launcher:
             task = self._repository.claim(queued.id)
         except Conflict:  # cancelled between the look and the claim
             return self._repository.find(queued.id)
-        self._say_state(task)
         try:
+            self._say_state(task)
             return self._plan_and_start(task)
         except StaleWriter:
             return self._repository.find(task.id)
@@ -78,7 +78,10 @@ class Launcher:
             raise
         worker.release()
         log.info("task_started", task_id=task.id, attempt=task.attempt, pid=worker.identity.pid)
-        self._say_state(running)
+        try:
+            self._say_state(running)
+        except (StorageFull, OSError) as error:  # it works already: to launch it again would make two of it
+            log.warning("state_not_said", task_id=task.id, state=running.state, error=str(error))
         return running
 
     def _say_state(self, task: Task) -> None:

@@ -18,6 +18,7 @@ from terakoya.tasks.process import is_alive, signal_group
 
 log = structlog.get_logger(__name__)
 _EVERY_ACTIVE = 1_000_000
+_CLAIMED = frozenset({TaskState.PREPARING, TaskState.CANCELLING})
 
 
 def recover(repository: TaskRepository, event_log: EventLog, data_dir: DataDir) -> list[Task]:
@@ -29,13 +30,30 @@ def recover(repository: TaskRepository, event_log: EventLog, data_dir: DataDir) 
         if task.owner is not None and is_alive(task.owner):
             log.info("task_adopted", task_id=task.id, pid=task.owner.pid)
             running.append(task)
-        elif _never_began(task, data_dir):
-            _queue_again(task, repository, event_log)
         else:
-            if task.owner is not None:
-                signal_group(task.owner, signal.SIGKILL)  # what the dead worker may have left behind
-            conclude(task, None, repository=repository, event_log=event_log, data_dir=data_dir)
+            _settle(task, repository, event_log, data_dir)
     return running
+
+
+def settle_unsettled(repository: TaskRepository, event_log: EventLog, data_dir: DataDir) -> None:
+    """Make good what could not be written when it should have been: an end that was not said, a claim that was not
+    given back. For the supervisor between two launches: a claimed task without a process is then nobody's.
+    """
+    for task in repository.unannounced():
+        announce(task, repository=repository, event_log=event_log)
+    for task in repository.list_tasks(states=_CLAIMED, limit=_EVERY_ACTIVE):
+        if task.owner is None:
+            _settle(task, repository, event_log, data_dir)
+
+
+def _settle(task: Task, repository: TaskRepository, event_log: EventLog, data_dir: DataDir) -> None:
+    """Queue a task without a living process again, or conclude it."""
+    if _never_began(task, data_dir):
+        _queue_again(task, repository, event_log)
+        return
+    if task.owner is not None:
+        signal_group(task.owner, signal.SIGKILL)  # what the dead worker may have left behind
+    conclude(task, None, repository=repository, event_log=event_log, data_dir=data_dir)
 
 
 def _never_began(task: Task, data_dir: DataDir) -> bool:

@@ -21,7 +21,7 @@ from terakoya.storage.files import DataDir
 from terakoya.tasks.conclusion import conclude
 from terakoya.tasks.launcher import Launcher
 from terakoya.tasks.process import group_is_empty, signal_group, wait_for_exit
-from terakoya.tasks.recovery import recover
+from terakoya.tasks.recovery import recover, settle_unsettled
 
 log = structlog.get_logger(__name__)
 _RETRY_SECONDS = 5.0
@@ -34,6 +34,7 @@ Result = TypeVar("Result")
 class _Watched:
     task_id: str
     kind: TaskKind
+    attempt: int
     owner: ProcessIdentity
     exited: asyncio.Event = field(default_factory=asyncio.Event)
     watcher: asyncio.Task[None] | None = None
@@ -98,6 +99,7 @@ class Supervisor:
 
     async def _look(self) -> None:
         try:
+            await asyncio.to_thread(settle_unsettled, self._repository, self._event_log, self._data_dir)
             for task in await asyncio.to_thread(
                 self._repository.list_tasks, states=frozenset({TaskState.CANCELLING}), limit=len(self._watched) + 1000
             ):
@@ -128,7 +130,7 @@ class Supervisor:
 
     def _watch(self, task: Task) -> None:
         assert task.owner is not None
-        watched = _Watched(task.id, task.kind, task.owner)
+        watched = _Watched(task.id, task.kind, task.attempt, task.owner)
         self._watched[task.id] = watched
         watched.watcher = asyncio.create_task(self._see_to_its_end(watched), name=f"watch {task.id}")
 
@@ -138,8 +140,9 @@ class Supervisor:
             return
         watched.exited.set()
         await self._empty_group(watched)
-        await self._conclude(watched.task_id, exit_code)
-        del self._watched[watched.task_id]
+        await self._conclude(watched, exit_code)
+        if self._watched.get(watched.task_id) is watched:
+            del self._watched[watched.task_id]
         self._changed.set()
 
     async def _empty_group(self, watched: _Watched) -> None:
@@ -152,10 +155,13 @@ class Supervisor:
             await asyncio.to_thread(signal_group, watched.owner, signal.SIGKILL)
             await asyncio.sleep(_GROUP_POLL_SECONDS)
 
-    async def _conclude(self, task_id: str, exit_code: int | None) -> None:
+    async def _conclude(self, watched: _Watched, exit_code: int | None) -> None:
+        task_id = watched.task_id
         while not self._stopping.is_set():
             try:
                 task = await asyncio.to_thread(self._repository.find, task_id)
+                if task.attempt != watched.attempt:
+                    return  # finished, and resumed before its end could be said: the next attempt is another's to end
                 finished = await asyncio.to_thread(
                     conclude,
                     task,

@@ -64,7 +64,7 @@ class TrainingRequest(_Strict):
 
     model: Reference
     dataset: Reference
-    strategy: str = "lora"
+    strategy: Annotated[str, Field(max_length=100)] = "lora"
     adapter: AdapterRequest | None = None
     objective: Literal["supervised"] = "supervised"
     epochs: int | None = Field(default=None, ge=1, le=1000)

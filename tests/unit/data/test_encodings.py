@@ -29,8 +29,21 @@ def test_japanese_after_a_long_ascii_beginning_is_recognised(tmp_path: Path) -> 
     assert detect_encoding(file) == "cp932"
 
 
+def test_cp932_labels_in_kanji_alone_are_recognised(tmp_path: Path) -> None:
+    file = tmp_path / "rows"
+    file.write_bytes('{"prompt": "請求書", "completion": "経理"}\n'.encode("cp932") * 3)
+
+    assert detect_encoding(file) == "cp932"
+
+
 @pytest.mark.parametrize(
-    ("text", "encoding"), [("Où est le café? L'été, élève", "cp1252"), ("你好，请问退货怎么办理", "gb18030")]
+    ("text", "encoding"),
+    [
+        ("Où est le café? L'été, élève", "cp1252"),
+        ("你好，请问退货怎么办理", "gb18030"),
+        ("您好請問如何退貨", "big5"),
+        ("заказ доставка", "cp866"),
+    ],
 )
 def test_other_encodings_are_refused_and_not_taken_for_japanese(tmp_path: Path, text: str, encoding: str) -> None:
     file = tmp_path / "rows"

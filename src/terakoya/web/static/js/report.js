@@ -128,7 +128,7 @@ function facts(report) {
     [_("Time in all"), duration(cost.seconds)],
     [_("Training"), duration(cost.training_seconds)],
     [_("Peak memory"), bytes(cost.peak_rss_bytes)],
-    [_("Tokens learned from"), Number.isFinite(cost.trained_tokens) ? count(cost.trained_tokens) : "–"],
+    [_("Tokens trained"), Number.isFinite(cost.trained_tokens) ? count(cost.trained_tokens) : "–"],
     [_("Tokens/s"), Number.isFinite(cost.tokens_per_second) ? count(cost.tokens_per_second) : "–"],
   ];
   return el("dl", { class: "tiles tiles-wide card-plain" }, ...entries.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
@@ -189,6 +189,6 @@ function promptText(prompt) {
 }
 
 function answer(label, text, isExact) {
-  const mark = isExact === null ? null : el("span", { class: isExact ? "mark mark-good" : "mark mark-bad" }, icon(isExact ? "check" : "cross"), el("span", { class: "visually-hidden" }, isExact ? _("right") : _("wrong")));
+  const mark = isExact === null ? null : el("span", { class: isExact ? "tick tick-good" : "tick tick-bad" }, icon(isExact ? "check" : "cross"), el("span", { class: "visually-hidden" }, isExact ? _("right") : _("wrong")));
   return el("div", { class: "example-answer" }, el("span", { class: "example-label" }, label, mark), el("span", { class: "turn-text" }, text || _("(empty)")));
 }
