@@ -305,7 +305,7 @@ class FullNow(FileEventLog):
         self._line: str | None = line
 
     def append(self, task_id: str, type: str, *, attempt: int, **fields: Any) -> None:
-        if self._line in (type, fields.get("state")):
+        if self._line is not None and self._line in (type, fields.get("state")):
             self._line = None
             raise StorageFull("no space left for 'events.jsonl'")
         super().append(task_id, type, attempt=attempt, **fields)

@@ -14,6 +14,9 @@ import numpy as np
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
+_FEWEST_RESAMPLED = 6
+"""Where nothing changed, all of n differences point one way with chance 2 ** (1 - n), and then no resample crosses zero:
+only from six on is that rarer than the 5% an interval of 95% may be wrong."""
 _CELLS_AT_ONCE = 4_000_000
 """Resampled indices held in memory at once, 32 MB of them."""
 
@@ -92,7 +95,7 @@ def bootstrap_mean(
 
     ``sums`` [examples] and ``weights`` [examples] belong together: loss summed over an example's tokens and its
     number of tokens give the loss per token. Without weights it is the plain mean. For a paired difference, pass
-    the differences. With one example there is no interval.
+    the differences. With fewer than six examples there is no interval.
     Source: Efron 1979.
     """
     values = np.asarray(sums, dtype=np.float64)
@@ -100,7 +103,7 @@ def bootstrap_mean(
     if len(values) == 0 or len(values) != len(share) or not share.sum() > 0:
         raise ValueError(f"needs examples and a weight for each; got {len(values)} and {len(share)}")
     value = float(values.sum() / share.sum())
-    if len(values) == 1:
+    if len(values) < _FEWEST_RESAMPLED:
         return Interval(value, None, None)
     random = np.random.default_rng(seed)
     at_once = max(1, _CELLS_AT_ONCE // len(values))

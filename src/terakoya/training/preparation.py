@@ -50,7 +50,9 @@ def read_material(spec: RunSpec, observer: Observer) -> Material:
         observer.notify(
             EventType.WARNING,
             code="nothing_held_out",
-            message=f"{len(examples)} row is too little to hold any out: there will be no scores",
+            message="all rows have the same prompt, so none can be held out: there will be no scores"
+            if len(examples) > 1
+            else "one row is too little to hold any out: there will be no scores",
         )
     elif len(heldout) > most:
         chosen = sorted(random.Random(spec.resolved.seed).sample(range(len(heldout)), most))  # noqa: S311 - reproducible

@@ -13,7 +13,7 @@ from terakoya.domain.models import ModelKind
 from terakoya.domain.names import check_name, name_key
 from terakoya.domain.ports import DatasetRepository, ModelRepository, TaskQueue, TaskRepository
 from terakoya.domain.tasks import ACTIVE_STATES, Launch, Task, TaskKind, TaskState
-from terakoya.exceptions import Conflict, InvalidConfig, TaskNotFound
+from terakoya.exceptions import Conflict, InvalidConfig, InvalidDataset, TaskNotFound
 from terakoya.training.defaults import ResolvedTraining, resolve
 from terakoya.training.request import TrainingRequest
 from terakoya.training.spec import RunSpec
@@ -52,7 +52,7 @@ class TrainingService:
     def start(self, request: TrainingRequest) -> Task:
         """Check the request against model and dataset, fill it in and queue it.
 
-        Raises: ModelNotFound, DatasetNotFound, InvalidConfig; Conflict if the name is taken.
+        Raises: ModelNotFound, DatasetNotFound, InvalidConfig, InvalidDataset; Conflict if the name is taken.
         """
         model = self._models.find(request.model)
         dataset = self._datasets.find(request.dataset)
@@ -61,7 +61,12 @@ class TrainingService:
             raise InvalidConfig(
                 f"{model.name!r} is an adapter; in this version a run starts from a whole model, such as {base!r}"
             )
-        rows = max(dataset.rows - dataset.heldout_rows, 0)
+        rows = dataset.rows - dataset.heldout_rows
+        if rows <= 0:
+            raise InvalidDataset(
+                f"the dataset {dataset.name!r} has no rows to train on: all {dataset.rows} are held out; "
+                'add rows that do not say "split": "heldout"'
+            )
         if not dataset.heldout_rows:
             rows = round(rows * (1 - request.evaluation.heldout_fraction))
         resolved = resolve(request, parameters=model.parameters, rows=rows)

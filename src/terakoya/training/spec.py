@@ -4,12 +4,12 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from datetime import datetime
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
+from terakoya.domain.models import ModelArtifact
+from terakoya.models.wire import artifact_from_json, artifact_to_json
 from terakoya.training.defaults import ResolvedTraining
 
 
@@ -50,19 +50,3 @@ class RunSpec:
                 "evaluation_cache": Path(fields["evaluation_cache"]),
             }
         )
-
-
-def artifact_to_json(artifact: ModelArtifact) -> dict[str, Any]:
-    return {
-        "info": asdict(artifact.info) | {"created_at": artifact.info.created_at.isoformat()},
-        "path": str(artifact.path),
-        "base": artifact_to_json(artifact.base) if artifact.base else None,
-    }
-
-
-def artifact_from_json(fields: dict[str, Any]) -> ModelArtifact:
-    info = fields["info"]
-    parsed = info | {"kind": ModelKind(info["kind"]), "created_at": datetime.fromisoformat(info["created_at"])}
-    return ModelArtifact(
-        ModelInfo(**parsed), Path(fields["path"]), artifact_from_json(fields["base"]) if fields["base"] else None
-    )

@@ -12,6 +12,8 @@ from typing import Any, Literal
 import structlog
 
 Level = Literal["debug", "info", "warning", "error"]
+_CHATTY = ("alembic", "httpcore", "httpx", "uvicorn")
+"""Libraries whose every step is an "info"; at our "info" only their warnings are told."""
 
 
 def configure_logging(level: Level = "info", *, as_json: bool | None = None) -> None:
@@ -54,6 +56,8 @@ def configure_logging(level: Level = "info", *, as_json: bool | None = None) -> 
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
+    for library in _CHATTY:
+        logging.getLogger(library).setLevel(logging.WARNING if level == "info" else logging.NOTSET)
 
 
 def _name_library(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

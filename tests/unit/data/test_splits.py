@@ -73,3 +73,10 @@ def test_overlap_counts_held_out_rows() -> None:
 def test_a_fraction_outside_zero_to_one_is_refused(fraction: float) -> None:
     with pytest.raises(InvalidConfig, match="held-out fraction"):
         split_examples([example(1)], fraction, seed=0)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_prompt_with_most_of_the_rows_is_not_what_is_held_out(seed: int) -> None:
+    rows = [example(n, "the same") for n in range(1, 20)] + [example(20, "another")]
+    train, heldout = split_examples(rows, 0.1, seed)
+    assert (len(train), len(heldout)) == (19, 1)

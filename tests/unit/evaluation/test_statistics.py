@@ -124,3 +124,8 @@ def test_one_example_has_no_interval() -> None:
 def test_no_examples_are_refused() -> None:
     with pytest.raises(ValueError, match="needs examples"):
         bootstrap_mean([])
+
+
+@pytest.mark.parametrize(("examples", "has_interval"), [(2, False), (5, False), (6, True)])
+def test_a_handful_of_examples_that_all_point_one_way_is_no_evidence(examples: int, has_interval: bool) -> None:
+    assert (bootstrap_mean([-1.0 - n for n in range(examples)]).low is not None) is has_interval

@@ -87,6 +87,6 @@ def test_a_worker_sees_an_allow_list_of_our_environment() -> None:
         "PIP_INDEX_URL": "https://user:secret@index",
     }
     theirs = worker_environment(TaskKind.TRAINING, ours)
-    assert set(theirs) == {"PATH", "LC_ALL", "OMP_NUM_THREADS", "PYTHONPATH", "PYTHONUNBUFFERED"}
+    assert set(theirs) == {"PATH", "LC_ALL", "OMP_NUM_THREADS", "OMP_WAIT_POLICY", "PYTHONPATH", "PYTHONUNBUFFERED"}
     assert theirs["PYTHONPATH"] == str(Path.cwd() / "src")
     assert "PIP_INDEX_URL" in worker_environment(TaskKind.PULL, ours)

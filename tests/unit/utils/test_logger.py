@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator
+from typing import Literal
 
 import pytest
 import structlog
@@ -39,6 +40,17 @@ def test_a_library_speaks_through_a_field_of_an_event(capsys: pytest.CaptureFixt
 
     line = json.loads(capsys.readouterr().err)
     assert (line["event"], line["logger"], line["message"]) == ("library_message", "uvicorn", "port 8050")
+
+
+@pytest.mark.parametrize(("level", "heard"), [("info", False), ("debug", True)])
+def test_a_chatty_library_is_heard_only_when_debugging(
+    capsys: pytest.CaptureFixture[str], level: Literal["info", "debug"], heard: bool
+) -> None:
+    configure_logging(level, as_json=True)
+
+    logging.getLogger("uvicorn.error").info("connection open")
+
+    assert ("connection open" in capsys.readouterr().err) is heard
 
 
 @pytest.mark.parametrize("as_json", [True, False])

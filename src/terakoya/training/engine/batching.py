@@ -9,6 +9,7 @@ import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,16 @@ class StepPlan:
     def rows_of(self, step: int) -> list[int]:
         """Return the row indices of a step, counted from 1, in the order their epoch was shuffled."""
         epoch, index = divmod(step - 1, self.steps_per_epoch)
-        order = list(range(self.rows))
-        random.Random(f"{self.seed}:{epoch}").shuffle(order)  # noqa: S311 - reproducible, not secret
-        return order[index * self.batch_size : (index + 1) * self.batch_size]
+        order = _order(self.rows, self.seed, epoch)
+        return list(order[index * self.batch_size : (index + 1) * self.batch_size])
+
+
+@lru_cache(maxsize=1)
+def _order(rows: int, seed: int, epoch: int) -> tuple[int, ...]:
+    """An epoch's order, kept while the epoch lasts: shuffling millions of rows takes seconds."""
+    order = list(range(rows))
+    random.Random(f"{seed}:{epoch}").shuffle(order)  # noqa: S311 - reproducible, not secret
+    return tuple(order)
 
 
 def micro_batches(rows: Sequence[int], lengths: Sequence[int], *, shared: int, budget_tokens: int) -> list[list[int]]:

@@ -6,6 +6,7 @@ There is no random state to keep: data order and every step's seed follow from (
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import re
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
@@ -58,13 +60,16 @@ class Checkpoints:
         temporary = self._directory / f"step-{position.step}.tmp"
         with full_disk_is_named(final):
             shutil.rmtree(temporary, ignore_errors=True)
-            temporary.mkdir(parents=True)
-            save_file({name: _plain(parameter) for name, parameter in parameters.items()}, temporary / _WEIGHTS)
-            save_file(_moments(parameters, optimizer), temporary / _OPTIMIZER)
-            write_durably(temporary / _STATE, to_json(asdict(position) | {"fingerprint": self._fingerprint}))
-            write_manifest(temporary)
-            shutil.rmtree(final, ignore_errors=True)
-            temporary.replace(final)
+            try:
+                temporary.mkdir(parents=True)
+                _save_tensors({name: _plain(parameter) for name, parameter in parameters.items()}, temporary / _WEIGHTS)
+                _save_tensors(_moments(parameters, optimizer), temporary / _OPTIMIZER)
+                write_durably(temporary / _STATE, to_json(asdict(position) | {"fingerprint": self._fingerprint}))
+                write_manifest(temporary)
+                shutil.rmtree(final, ignore_errors=True)
+                temporary.replace(final)
+            finally:
+                shutil.rmtree(temporary, ignore_errors=True)  # what a full disk has no room for
             sync_directory(self._directory)
         for _, old in self._all()[KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
@@ -94,6 +99,16 @@ class Checkpoints:
         except (OSError, ValueError, KeyError, AppException):
             return None
         return Position(**state) if state.pop("fingerprint") == self._fingerprint else None
+
+
+def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:
+    """Raises: OSError, also where the library has its own error for a full disk."""
+    try:
+        save_file(tensors, path)
+    except SafetensorError as error:
+        if "os error 28" in str(error):
+            raise OSError(errno.ENOSPC, str(error)) from error
+        raise
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from torch import nn
 
+from terakoya.exceptions import StorageFull
+from terakoya.training.engine import checkpoint
 from terakoya.training.engine.checkpoint import Checkpoints, Position
 from terakoya.training.engine.loop import make_optimizer
 
@@ -101,3 +104,17 @@ def test_another_configurations_checkpoint_is_not_resumed(checkpoints: Checkpoin
     other = Checkpoints(tmp_path / "checkpoints", fingerprint="another")
     parameters = some_parameters()
     assert other.restore(parameters, make_optimizer(parameters, weight_decay=0.0)) is None
+
+
+def test_a_full_disk_is_named_and_the_half_written_checkpoint_removed(
+    checkpoints: Checkpoints, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def half(tensors: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    parameters, optimizer = trained(checkpoints, 1)
+    monkeypatch.setattr(checkpoint, "save_file", half)
+    with pytest.raises(StorageFull, match="free some space"):
+        checkpoints.save(Position(step=2), parameters, optimizer)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["step-1"]
