@@ -20,7 +20,8 @@ def split_examples(
 
     If any row says "heldout", the rows decide and those that say nothing are trained on. Otherwise about
     ``heldout_fraction`` (0 to below 1) of the rows are held out, at least one where that is above 0 and there are
-    two prompts, and more only if every prompt has more rows than that; rows with the same prompt (case, width and spacing aside) stay on one side.
+    two prompts, and more only if every prompt has more rows than that; rows with the same prompt (case, width and
+    spacing aside) stay on one side.
     """
     if not 0 <= heldout_fraction < 1:
         raise InvalidConfig(f"the held-out fraction must be at least 0 and below 1; got {heldout_fraction}")
@@ -54,5 +55,5 @@ def _drawn(examples: Sequence[Example], fraction: float, seed: int) -> set[int]:
         if len(drawn) + len(groups[key]) <= wanted:
             drawn.update(groups[key])
     if not drawn and len(order) > 1:
-        drawn.update(min((groups[key] for key in order), key=len))
+        drawn.update(groups[min(order, key=lambda key: len(groups[key]))])
     return drawn

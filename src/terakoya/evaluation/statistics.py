@@ -15,8 +15,8 @@ import numpy as np
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
 _FEWEST_RESAMPLED = 6
-"""Where nothing changed, all of n differences point one way with chance 2 ** (1 - n), and then no resample crosses zero:
-only from six on is that rarer than the 5% an interval of 95% may be wrong."""
+"""Where nothing changed, n differences all point one way with chance 2 ** (1 - n), and then no resample crosses
+zero: only from six on is that rarer than the 5% of the cases in which an interval of 95% may be wrong."""
 _CELLS_AT_ONCE = 4_000_000
 """Resampled indices held in memory at once, 32 MB of them."""
 

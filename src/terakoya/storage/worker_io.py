@@ -24,6 +24,8 @@ from terakoya.storage.json_text import to_json
 GATE_VARIABLE = "TERAKOYA_GATE_FD"
 """A pipe on which the supervisor says go once it has recorded the process. If it dies before, the worker reads
 end-of-file and leaves, so no process works that the database does not know."""
+CHECKPOINTS = "checkpoints"
+"""In a task's directory: what a later attempt goes on from. Gone once the task has succeeded."""
 NOT_RELEASED = 75  # EX_TEMPFAIL
 _SPEC, _OUTCOME, _BEGUN = "spec.json", "outcome.json", "begun"
 

@@ -4,6 +4,7 @@ in the event log. Doing it twice does nothing the second time. Knows no process.
 
 from __future__ import annotations
 
+import shutil
 import signal
 import threading
 from pathlib import Path
@@ -15,7 +16,7 @@ from terakoya.domain.ports import EventLog, TaskRepository
 from terakoya.domain.tasks import NewModel, Outcome, Task, TaskState
 from terakoya.exceptions import AppException, StaleWriter, StorageFull, Unavailable
 from terakoya.storage.files import DataDir, read_tail
-from terakoya.storage.worker_io import model_of, read_outcome
+from terakoya.storage.worker_io import CHECKPOINTS, model_of, read_outcome
 
 log = structlog.get_logger(__name__)
 OUTPUT_FILE = "output.log"
@@ -48,6 +49,8 @@ def conclude(
         log.exception("conclusion_failed", task_id=task.id)
         message = f"what the {task.kind} process left cannot be used: {type(error).__name__}: {error}"
         finished = repository.finish(task, TaskState.FAILED, error=message, error_code="internal_error")
+    if finished.state is TaskState.SUCCEEDED:  # all others may be resumed
+        shutil.rmtree(task_dir / CHECKPOINTS, ignore_errors=True)
     announce(finished, repository=repository, event_log=event_log)
     return finished
 

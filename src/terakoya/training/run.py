@@ -24,6 +24,7 @@ from terakoya.models.factory import create_model_loader, loader_type
 from terakoya.models.label_forward import LabelForward, Way
 from terakoya.storage.files import write_durably
 from terakoya.storage.json_text import to_json
+from terakoya.storage.worker_io import CHECKPOINTS
 from terakoya.training.engine.batching import StepPlan
 from terakoya.training.engine.checkpoint import Checkpoints, Position
 from terakoya.training.engine.fit import ModelShape, get_optimal_batch_size, optimizer_bytes
@@ -39,7 +40,6 @@ from terakoya.training.strategy import TrainingStrategy
 from terakoya.utils.gpu_utils import available_memory_bytes, peak_memory_bytes, training_device
 
 RESULT = "result"
-CHECKPOINTS = "checkpoints"
 REPORT = "report.json"
 
 

@@ -128,3 +128,13 @@ def test_a_model_that_may_not_be_registered_fails_the_task_with_the_reason(house
     ended = house.repository.find(task.id)
     assert (ended.state, ended.error_code) == (TaskState.FAILED, "unsafe_artifact")
     assert "pytorch_model.bin" in str(ended.error)
+
+
+@pytest.mark.parametrize(("status", "kept"), [(TaskState.SUCCEEDED, False), (TaskState.FAILED, True)])
+def test_checkpoints_stay_only_while_something_can_go_on_from_them(house: House, status: TaskState, kept: bool) -> None:
+    task = house.launched()
+    checkpoint = house.data_dir.task(task.id) / "checkpoints" / "step-1"
+    checkpoint.mkdir(parents=True)
+    write_outcome(house.data_dir.task(task.id), Outcome(status, task.attempt))
+    house.recover()
+    assert checkpoint.exists() is kept
