@@ -43,6 +43,7 @@ class Phase(StrEnum):
     LOADING_LIBRARIES = "loading_libraries"
     READING_DATA = "reading_data"
     LOADING_MODEL = "loading_model"
+    TOKENIZING = "tokenizing"
     CONVERTING = "converting"
     DOWNLOADING = "downloading"
     PROBING = "probing"

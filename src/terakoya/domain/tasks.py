@@ -37,6 +37,8 @@ class TaskState(StrEnum):
         return self in ACTIVE_STATES
 
 
+CHECKPOINTS = "checkpoints"
+"""In a task's directory: what a later attempt goes on from. Gone once the task has succeeded."""
 FINAL_STATES = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED})
 ACTIVE_STATES = frozenset({TaskState.PREPARING, TaskState.RUNNING, TaskState.PAUSING, TaskState.CANCELLING})
 

@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from terakoya.exceptions import NotFound, StorageFull
+from terakoya.exceptions import InvalidConfig, NotFound, StorageFull
 
 if TYPE_CHECKING:
     from terakoya.storage.server_lock import RunningServer, ServerLock
@@ -144,10 +144,16 @@ class DataDir:
         self.model_server_socket = root / "model-server.sock"
 
     def create(self) -> DataDir:
-        """Make the folders, readable by their owner only. Returns self."""
-        self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for folder in (self.datasets, self.models, self.tasks, self.cache, self.uploads, self.logs):
-            folder.mkdir(exist_ok=True)
+        """Make the folders, readable by their owner only. Returns self. Raises: InvalidConfig if that cannot be."""
+        try:
+            self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for folder in (self.datasets, self.models, self.tasks, self.cache, self.uploads, self.logs):
+                folder.mkdir(exist_ok=True)
+        except OSError as error:
+            raise InvalidConfig(
+                f"the data folder {str(self.root)!r} cannot be used: {error.strerror} ({error.filename!r}); "
+                "set TERAKOYA_DATA_DIR to a folder you may write"
+            ) from error
         return self
 
     def task(self, task_id: str) -> Path:

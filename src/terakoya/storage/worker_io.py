@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from terakoya.domain.tasks import NewModel, Outcome, TaskState
-from terakoya.exceptions import AppException, ModelLoadError
+from terakoya.exceptions import AppException, ModelLoadError, StorageFull
 from terakoya.storage.control import Action, requested_action
 from terakoya.storage.event_log import EVENTS_FILE, EventWriter
 from terakoya.storage.files import write_durably
@@ -24,9 +24,9 @@ from terakoya.storage.json_text import to_json
 GATE_VARIABLE = "TERAKOYA_GATE_FD"
 """A pipe on which the supervisor says go once it has recorded the process. If it dies before, the worker reads
 end-of-file and leaves, so no process works that the database does not know."""
-CHECKPOINTS = "checkpoints"
-"""In a task's directory: what a later attempt goes on from. Gone once the task has succeeded."""
 NOT_RELEASED = 75  # EX_TEMPFAIL
+DISK_WAS_FULL = 74  # EX_IOERR
+"""Exit status of a worker whose outcome found no room: all it could still say."""
 _SPEC, _OUTCOME, _BEGUN = "spec.json", "outcome.json", "begun"
 
 
@@ -60,7 +60,10 @@ def run_worker(main: Callable[[WorkerContext], Outcome]) -> NoReturn:
         traceback.print_exc()
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
         outcome = Outcome(TaskState.FAILED, attempt, error=text, error_code="worker_error")
-    write_outcome(task_dir, outcome)
+    try:
+        write_outcome(task_dir, outcome)
+    except StorageFull:
+        sys.exit(DISK_WAS_FULL)
     sys.exit(1 if outcome.status is TaskState.FAILED else 0)
 
 

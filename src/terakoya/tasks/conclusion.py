@@ -13,10 +13,10 @@ import structlog
 
 from terakoya.domain.events import EventType
 from terakoya.domain.ports import EventLog, TaskRepository
-from terakoya.domain.tasks import NewModel, Outcome, Task, TaskState
+from terakoya.domain.tasks import CHECKPOINTS, NewModel, Outcome, Task, TaskState
 from terakoya.exceptions import AppException, StaleWriter, StorageFull, Unavailable
 from terakoya.storage.files import DataDir, read_tail
-from terakoya.storage.worker_io import CHECKPOINTS, model_of, read_outcome
+from terakoya.storage.worker_io import DISK_WAS_FULL, model_of, read_outcome
 
 log = structlog.get_logger(__name__)
 OUTPUT_FILE = "output.log"
@@ -100,6 +100,8 @@ def _obituary(task: Task, exit_code: int | None, last_lines: str) -> str:
         how = "how is known only to the server that started it"
     elif exit_code == -signal.SIGKILL:
         how = "signal 9: killed, often because memory ran out"
+    elif exit_code == DISK_WAS_FULL:
+        how = "the disk was full; free some space and resume it"
     elif exit_code < 0:
         how = f"signal {-exit_code}"
     else:

@@ -18,13 +18,12 @@ from accelerate import Accelerator
 from torch import nn
 
 from terakoya.domain.events import EventType, Observer, Phase
-from terakoya.domain.tasks import Outcome, TaskState
+from terakoya.domain.tasks import CHECKPOINTS, Outcome, TaskState
 from terakoya.models.base_loader import LoadedModel
 from terakoya.models.factory import create_model_loader, loader_type
 from terakoya.models.label_forward import LabelForward, Way
 from terakoya.storage.files import write_durably
 from terakoya.storage.json_text import to_json
-from terakoya.storage.worker_io import CHECKPOINTS
 from terakoya.training.engine.batching import StepPlan
 from terakoya.training.engine.checkpoint import Checkpoints, Position
 from terakoya.training.engine.fit import ModelShape, get_optimal_batch_size, optimizer_bytes
@@ -103,13 +102,13 @@ class TrainingRun:
         self._phase(Phase.LOADING_MODEL, detail=self.spec.model.info.name)
         loaded = self.load_base()
         shape = ModelShape.of(loaded.module.config, self.spec.model.info.parameters)
-        self._phase(Phase.READING_DATA, detail="tokens")
+        self._phase(Phase.TOKENIZING)
         encoded = encode_material(
             material,
             loaded.tokenizer,
             max_length=resolved.max_length,
             context=shape.context,
-            progress=lambda done, total: self.tick(Phase.READING_DATA, done, total, detail="tokens"),
+            progress=lambda done, total: self.tick(Phase.TOKENIZING, done, total),
         )
         self._phase(Phase.PROBING)
         compute = choose_compute_type(self.device, hidden=shape.hidden, intermediate=shape.intermediate)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from terakoya.exceptions import Conflict, NotFound, StorageFull
+from terakoya.exceptions import Conflict, InvalidConfig, NotFound, StorageFull
 from terakoya.storage.files import DataDir, is_id, move_file_durably, new_id, read_tail, write_durably
 
 
@@ -80,3 +80,9 @@ def test_a_killed_server_frees_its_folder(tmp_path: Path) -> None:
     subprocess.run([sys.executable, "-c", program, str(tmp_path)], check=False)
     assert DataDir(tmp_path).running_server() is None
     DataDir(tmp_path).lock().release()
+
+
+def test_a_data_folder_that_cannot_be_made_is_refused_in_words(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(InvalidConfig, match=r"Not a directory.*set TERAKOYA_DATA_DIR"):
+        DataDir(tmp_path / "file" / "data").create()

@@ -10,7 +10,7 @@ from terakoya.storage.database import open_database
 from terakoya.storage.event_log import FileEventLog
 from terakoya.storage.files import DataDir
 from terakoya.storage.task_repository import SqlTaskRepository
-from terakoya.storage.worker_io import write_outcome
+from terakoya.storage.worker_io import DISK_WAS_FULL, write_outcome
 from terakoya.tasks.conclusion import conclude
 from terakoya.tasks.process import _state_and_start, boot_id
 from terakoya.tasks.recovery import recover
@@ -138,3 +138,9 @@ def test_checkpoints_stay_only_while_something_can_go_on_from_them(house: House,
     write_outcome(house.data_dir.task(task.id), Outcome(status, task.attempt))
     house.recover()
     assert checkpoint.exists() is kept
+
+
+def test_a_worker_whose_outcome_found_no_room_is_said_to_have_met_a_full_disk(house: House) -> None:
+    task = house.launched()
+    ended = conclude(task, DISK_WAS_FULL, repository=house.repository, event_log=house.log, data_dir=house.data_dir)
+    assert "the disk was full; free some space and resume it" in str(ended.error)

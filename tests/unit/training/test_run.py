@@ -151,7 +151,7 @@ def test_phases_come_in_order_and_steps_reach_the_end(bench: Bench) -> None:
     assert bench.phases() == [
         Phase.READING_DATA,
         Phase.LOADING_MODEL,
-        Phase.READING_DATA,
+        Phase.TOKENIZING,
         Phase.PROBING,
         Phase.TRAINING,
         Phase.EVALUATING_BEFORE,
@@ -199,7 +199,7 @@ def asking(action: str, *, during: Phase, recorder: Recorder) -> Callable[[], st
     return lambda: action if any(event["phase"] == during for event in recorder.of(EventType.PHASE)) else None
 
 
-@pytest.mark.parametrize("phase", [Phase.READING_DATA, Phase.TRAINING, Phase.EVALUATING_AFTER])
+@pytest.mark.parametrize("phase", [Phase.TOKENIZING, Phase.TRAINING, Phase.EVALUATING_AFTER])
 def test_cancel_ends_a_run_in_any_phase(bench: Bench, phase: Phase) -> None:
     outcome = bench.run(requested_action=asking("cancel", during=phase, recorder=bench.recorder))
     assert outcome == Outcome(TaskState.CANCELLED, 1)

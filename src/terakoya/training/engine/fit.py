@@ -12,7 +12,7 @@ from typing import Any
 _BYTES = 4
 _SAFETY = 1.5
 _SHARE_OF_MEMORY = 0.8
-_MOST_TOKENS = {"cpu": 4096, "cuda": 65_536}
+_MOST_TOKENS = {"cpu": 2048, "cuda": 65_536}
 """More at once is no faster."""
 _FEWEST_TOKENS = 64
 
