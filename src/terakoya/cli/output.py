@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from terakoya.cli.texts import _
+from terakoya.cli.texts import _, explain
 from terakoya.exceptions import AppException
 
 if TYPE_CHECKING:
@@ -54,7 +54,7 @@ def print_error(error: AppException) -> None:
     if _json_wanted:
         print_json({"error": str(error), "code": error.code})
     else:
-        print(_("Error: %(message)s", message=error), file=sys.stderr, flush=True)
+        print(_("Error: %(message)s", message=explain("error", error.code, error)), file=sys.stderr, flush=True)
 
 
 def console(*, stderr: bool = False) -> Console:

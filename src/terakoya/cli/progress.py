@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
 from terakoya.cli.output import console, duration_text, json_wanted, print_json, remark
-from terakoya.cli.texts import _, shared
+from terakoya.cli.texts import _, explain, shared
 
 if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
@@ -154,7 +154,7 @@ def _figures(event: Event) -> str:
 
 def _remark_text(event: Event) -> str | None:
     if event["type"] == "warning":
-        return _("Warning: %(message)s", message=event.get("message", ""))
+        return _("Warning: %(message)s", message=explain("warning", event.get("code", ""), event.get("message", "")))
     if event["type"] == "checkpoint":
         return _("checkpoint at step %(step)s", step=event.get("step"))
     return None

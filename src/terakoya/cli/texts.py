@@ -25,6 +25,12 @@ def _(message: str, /, **values: Any) -> str:
     return message % values if values else message
 
 
+def explain(kind: str, code: str, message: object) -> str:
+    """Return an "error" or "warning" for the reader: English as it is, in another language behind a headline."""
+    headline = "" if language() == DEFAULT_LANGUAGE else load_catalogue(language()).texts.get(f"{kind}.{code}", "")
+    return f"{headline}\n{message}" if headline else str(message)
+
+
 def shared(key: str, *, otherwise: str | None = None, **values: Any) -> str:
     """Return the text of a dotted key that pages and command line share; an unknown key is ``otherwise`` or itself."""
     text = load_catalogue(language()).texts.get(key)

@@ -1,10 +1,10 @@
 // Calls to the server. Every failure becomes an ApiError that says what the server said.
 
-import { _ } from "./i18n.js";
+import { _, explain } from "./i18n.js";
 
 export class ApiError extends Error {
   constructor(envelope, status) {
-    super(envelope.error ?? _("The server answered with status %(status)s.", { status }));
+    super(explain("error", envelope.code, envelope.error ?? _("The server answered with status %(status)s.", { status })));
     this.code = envelope.code ?? "unknown";
     this.fields = envelope.fields ?? [];
     this.status = status;

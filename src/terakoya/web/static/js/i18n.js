@@ -13,6 +13,15 @@ export function fill(text, values) {
   return text.replace(/%\((\w+)\)s/g, (whole, name) => (name in values ? String(values[name]) : whole));
 }
 
+/**
+ * Return a message of the server for the reader. The server speaks English, with the values that matter; in another
+ * language a headline says first what kind of message it is ("error" or "warning", and its stable code).
+ */
+export function explain(kind, code, message) {
+  const headline = messages[`${kind}.${code}`];
+  return language === "en" || !headline ? message : `${headline}\n${message}`;
+}
+
 /** Return the text of a word of the shared vocabulary, such as phase.training; the bare word if it has none. */
 export function word(kind, value) {
   return messages[`${kind}.${value}`] ?? String(value);

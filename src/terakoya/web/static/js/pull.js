@@ -4,7 +4,7 @@ import { call } from "./api.js";
 import { setProgress, showError } from "./dom.js";
 import { bytes } from "./format.js";
 import { follow } from "./live.js";
-import { word } from "./i18n.js";
+import { word, explain } from "./i18n.js";
 
 const FINAL = ["succeeded", "failed", "cancelled"];
 
@@ -59,7 +59,7 @@ function watch(box, button, taskId) {
       }
       progress.hidden = true;
       button.disabled = false;
-      showError(box.querySelector("[data-pull-error]"), new Error(event.error ?? word("state", event.status)));
+      showError(box.querySelector("[data-pull-error]"), new Error(event.error ? explain("error", event.error_code, event.error) : word("state", event.status)));
     },
   });
 }

@@ -3,7 +3,7 @@
 import { call } from "./api.js";
 import { byId, el } from "./dom.js";
 import { duration, rate } from "./format.js";
-import { _, word } from "./i18n.js";
+import { _, word, explain } from "./i18n.js";
 import { follow } from "./live.js";
 import { Curves } from "./curves.js";
 import { PhaseList } from "./phases.js";
@@ -113,7 +113,7 @@ function conclude(run) {
   byId("connection").hidden = true;
   byId("failure").hidden = run.state !== "failed";
   if (run.state === "failed") {
-    byId("failure-text").textContent = run.error ?? "";
+    byId("failure-text").textContent = explain("error", run.error_code, run.error ?? "");
     byId("log").open = true;
   }
   if (run.report) showReport(byId("report"), run);
@@ -150,8 +150,9 @@ function text(value) {
 }
 
 function warn(event) {
-  const seen = [...byId("warnings").children].some((box) => box.textContent === event.message);
-  if (!seen) byId("warnings").append(el("div", { class: "alert alert-warning preline" }, event.message));
+  const text = explain("warning", event.code, event.message);
+  const seen = [...byId("warnings").children].some((box) => box.textContent === text);
+  if (!seen) byId("warnings").append(el("div", { class: "alert alert-warning preline" }, text));
 }
 
 async function stop(keep) {
