@@ -60,7 +60,7 @@ def measure(client: Client, dataset: str, options: dict[str, Any]) -> dict[str, 
         if name is not None:
             phases.setdefault(name, round(time.perf_counter() - started, 1))
     seconds = time.perf_counter() - started
-    run = client.training.get(task_id)
+    run = client.runs.get(task_id)
     if run["state"] != "succeeded":
         sys.exit(f"the run {run['state']}: {run['error']}")
     report = run["report"]

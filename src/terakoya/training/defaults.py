@@ -11,9 +11,9 @@ from typing import Any
 from terakoya.exceptions import InvalidConfig
 from terakoya.training.request import TrainingRequest
 
-# Largest parameter count -> peak learning rate for LoRA. A 135M model at the 7B habit of 2e-4 hardly learns.
-_LORA_RATES = ((250e6, 1e-3), (700e6, 5e-4), (4e9, 2e-4), (math.inf, 1e-4))
-_FULL_TO_LORA = 0.1
+# Largest parameter count -> peak learning rate. A 135M model at the 7B habit of 2e-4 hardly learns.
+_LORA_RATES = ((250e6, 2e-3), (700e6, 5e-4), (4e9, 2e-4), (math.inf, 1e-4))
+_FULL_RATES = ((250e6, 1e-4), (700e6, 5e-5), (4e9, 2e-5), (math.inf, 1e-5))
 _BATCH_SIZE = 8
 _STEPS_WORTH_TAKING = 100
 """A small dataset is repeated until about so many optimizer steps are taken, ten times at most."""
@@ -65,8 +65,8 @@ class ResolvedTraining:
 
 
 def default_learning_rate(strategy: str, parameters: int) -> float:
-    rate = next(rate for most, rate in _LORA_RATES if parameters <= most)
-    return rate * _FULL_TO_LORA if strategy == "full" else rate
+    rates = _FULL_RATES if strategy == "full" else _LORA_RATES
+    return next(rate for most, rate in rates if parameters <= most)
 
 
 def default_epochs(rows: int, batch_size: int) -> int:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
 from dataclasses import replace
 from pathlib import Path
 
@@ -68,11 +69,14 @@ async def test_a_later_process_with_the_same_pid_is_another_one(tmp_path: Path) 
     await wait_for_exit(worker.identity)
 
 
-def test_our_own_group_is_not_empty() -> None:
-    leader = os.getpgrp()
-    found = process._state_and_start(leader)
-    assert found is not None
-    assert not group_is_empty(ProcessIdentity(process.boot_id(), leader, found[1]))
+def test_a_group_is_empty_once_its_last_process_has_ended() -> None:
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as leader:
+        found = process._state_and_start(leader.pid)
+        assert found is not None
+        group = ProcessIdentity(process.boot_id(), leader.pid, found[1])
+        assert not group_is_empty(group)
+        leader.kill()
+    assert group_is_empty(group)
 
 
 def test_a_worker_sees_an_allow_list_of_our_environment() -> None:
