@@ -42,8 +42,6 @@ class Position:
     """The micro-batch budget in force: it shapes rounding, so a resumed run keeps it."""
     trained_tokens: int = 0
     training_seconds: float = 0.0
-    way: str | None = None
-    """How rows go through the model, for the same reason."""
 
 
 class Checkpoints:

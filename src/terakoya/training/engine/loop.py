@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
@@ -109,8 +108,8 @@ class TrainingLoop:
         while True:
             budget = position.budget_tokens or max(self.lengths)
             try:
-                with self._seeded(step):
-                    outcome = self._accumulate(chosen, budget)
+                self._seed(step)
+                outcome = self._accumulate(chosen, budget)
             except torch.cuda.OutOfMemoryError:
                 position = replace(position, budget_tokens=self._smaller(budget, chosen, step))
                 continue
@@ -173,11 +172,9 @@ class TrainingLoop:
         path, size = self.checkpoints.save(position, self.parameters, self.optimizer)
         self.observer.notify(EventType.CHECKPOINT, step=position.step, path=path.name, size_bytes=size)
 
-    @contextmanager
-    def _seeded(self, step: int) -> Iterator[None]:
+    def _seed(self, step: int) -> None:
         """Dropout and the like follow from (seed, step), so a step is the same after a resume or a smaller refit."""
         torch.manual_seed((self.plan.seed * 1_000_003 + step) % 2**63)
-        yield
 
 
 def make_optimizer(parameters: dict[str, nn.Parameter], *, weight_decay: float) -> torch.optim.Optimizer:
