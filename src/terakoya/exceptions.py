@@ -116,6 +116,28 @@ class DatasetNotFound(NotFound):
     code = "dataset_not_found"
 
 
+class CollectionNotFound(NotFound):
+    code = "collection_not_found"
+
+
+class DocumentNotFound(NotFound):
+    code = "document_not_found"
+
+
+class UnreadableDocument(RAGError):
+    """A file that yields no text: encrypted, damaged, empty, scanned, or one its parser gave up on."""
+
+    status = 422
+    code = "unreadable_document"
+
+
+class InvalidQuery(RAGError):
+    """A question that cannot be looked for: empty, without a letter or digit, or too long."""
+
+    status = 422
+    code = "invalid_query"
+
+
 class TaskNotFound(NotFound):
     code = "task_not_found"
 

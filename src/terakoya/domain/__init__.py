@@ -1,1 +1,2 @@
-"""The words every layer speaks: frozen dataclasses and the ports. No I/O, no third-party imports."""
+"""The words every layer speaks: frozen dataclasses and the ports. No I/O; of other packages only
+numpy's arrays."""

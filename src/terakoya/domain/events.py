@@ -50,6 +50,9 @@ class Phase(StrEnum):
     TRAINING = "training"
     EVALUATING_BEFORE = "evaluating_before"
     EVALUATING_AFTER = "evaluating_after"
+    PARSING = "parsing"
+    EMBEDDING = "embedding"
+    INDEXING = "indexing"
     SAVING = "saving"
     REGISTERING = "registering"
 

@@ -16,6 +16,8 @@ class ModelKind(StrEnum):
     """A PEFT adapter; ``parent_id`` is its base."""
     FULL = "full"
     """A whole model that a run of ours tuned; ``parent_id`` is where it started."""
+    EMBEDDER = "embedder"
+    """Turns texts into vectors for retrieval; neither tuned nor chatted with."""
 
 
 @dataclass(frozen=True, slots=True)

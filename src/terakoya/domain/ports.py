@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from terakoya.domain.datasets import DatasetInfo
-from terakoya.domain.events import Event
+from terakoya.domain.events import Event, Observer
 from terakoya.domain.models import ModelArtifact, ModelInfo
 from terakoya.domain.tasks import Launch, NewModel, ProcessIdentity, Task, TaskKind, TaskState
 
@@ -151,6 +151,18 @@ class TaskQueue(Protocol):
 
     def resume(self, task_id: str) -> Task:
         """Queue a failed or cancelled task again from its newest checkpoint. Raises: TaskNotFound, Conflict."""
+        ...
+
+
+class InlineWork(Protocol):
+    """A task that the web process does itself, on its event loop, all that blocks in threads or children.
+
+    It can be stopped between any two awaits, by cancellation or by the end of the process, and is then begun anew
+    under the same attempt: each of its steps must be safe to repeat.
+    """
+
+    async def __call__(self, task: Task, observer: Observer) -> dict[str, Any]:
+        """Return what the finished task's ``result`` holds. Raises: AppException, which fails the task."""
         ...
 
 

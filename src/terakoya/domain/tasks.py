@@ -14,6 +14,8 @@ from typing import Any
 class TaskKind(StrEnum):
     TRAINING = "training"
     PULL = "pull"
+    INGEST = "ingest"
+    REBUILD = "rebuild"
 
 
 class TaskState(StrEnum):

@@ -137,6 +137,8 @@ class DataDir:
         self.database = root / "terakoya.db"
         self.datasets = root / "datasets"
         self.models = root / "models"
+        self.documents = root / "documents"
+        self.indexes = root / "indexes"
         self.tasks = root / "tasks"
         self.cache = root / "cache"
         self.uploads = root / "uploads"
@@ -147,7 +149,10 @@ class DataDir:
         """Make the folders, readable by their owner only. Returns self. Raises: InvalidConfig if that cannot be."""
         try:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            for folder in (self.datasets, self.models, self.tasks, self.cache, self.uploads, self.logs):
+            for folder in (
+                *(self.datasets, self.documents, self.indexes, self.models),
+                *(self.tasks, self.cache, self.uploads, self.logs),
+            ):
                 folder.mkdir(exist_ok=True)
         except OSError as error:
             raise InvalidConfig(
@@ -162,6 +167,12 @@ class DataDir:
 
     def dataset(self, dataset_id: str) -> Path:
         return self._under(self.datasets, dataset_id)
+
+    def document(self, document_id: str) -> Path:
+        return self._under(self.documents, document_id)
+
+    def index(self, collection_id: str) -> Path:
+        return self._under(self.indexes, collection_id)
 
     def model(self, content_sha256: str) -> Path:
         """The directory of the model with this manifest hash; models of the same bytes share it."""

@@ -5,7 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, DateTime, Dialect, ForeignKey, Index, MetaData, String, Text, TypeDecorator
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    DateTime,
+    Dialect,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    TypeDecorator,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
 
@@ -104,3 +117,103 @@ class ModelRow(Base):
     card: Mapped[dict[str, Any]]
 
     task: Mapped[TaskRow | None] = relationship(back_populates="model", viewonly=True)
+
+
+class CollectionRow(Base):
+    __tablename__ = "collections"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    name: Mapped[str] = mapped_column(String(200))
+    name_key: Mapped[str] = mapped_column(String(400), unique=True)
+    embedder_id: Mapped[str] = mapped_column(String(40))
+    """Not a foreign key: what was embedded stays readable when its model is gone; new texts then cannot be."""
+    embedder_sha256: Mapped[str] = mapped_column(String(64))
+    dimension: Mapped[int]
+    average_length: Mapped[float]
+    created_at: Mapped[datetime]
+
+
+class DocumentRow(Base):
+    __tablename__ = "documents"
+    __table_args__ = (
+        UniqueConstraint("collection_id", "content_sha256", name="uq_documents_collection_id"),
+        Index("ix_documents_collection_id", "collection_id", "created_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    collection_id: Mapped[str] = mapped_column(ForeignKey("collections.id"))
+    title: Mapped[str] = mapped_column(String(500))
+    filename: Mapped[str] = mapped_column(String(500))
+    parser: Mapped[str] = mapped_column(String(40))
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    content_sha256: Mapped[str] = mapped_column(String(64))
+    version: Mapped[int]
+    status: Mapped[str] = mapped_column(String(40))
+    created_at: Mapped[datetime]
+    task_id: Mapped[str | None] = mapped_column(ForeignKey("tasks.id"))
+    error: Mapped[str | None] = mapped_column(Text)
+    error_code: Mapped[str | None] = mapped_column(String(80))
+    language: Mapped[str | None] = mapped_column(String(10))
+    pages: Mapped[int | None]
+    characters: Mapped[int] = mapped_column(BigInteger)
+    notices: Mapped[list[str]]
+
+
+class DocumentTextRow(Base):
+    """A table of its own: lists of documents must not read their texts."""
+
+    __tablename__ = "document_texts"
+
+    document_id: Mapped[str] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"), primary_key=True)
+    text: Mapped[str] = mapped_column(Text)
+
+
+class PassageRow(Base):
+    __tablename__ = "passages"
+    __table_args__ = (Index("ix_passages_document_id", "document_id", "ordinal"),)
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    document_id: Mapped[str] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))
+    version: Mapped[int]
+    ordinal: Mapped[int]
+    start: Mapped[int] = mapped_column(BigInteger)
+    end: Mapped[int] = mapped_column(BigInteger)
+    page: Mapped[int | None]
+    heading: Mapped[list[str]]
+    text: Mapped[str] = mapped_column(Text)
+    terms: Mapped[bytes] = mapped_column(LargeBinary)
+    """Pairs of little-endian uint32: term id, count; by term id."""
+    length: Mapped[int]
+    """Terms in all, for the average."""
+    embedding: Mapped[bytes | None] = mapped_column(LargeBinary)
+    """Little-endian float32; None until it was embedded."""
+
+
+class IndexDeletionRow(Base):
+    """A deleted document whose points the vector index may still hold."""
+
+    __tablename__ = "index_deletions"
+
+    document_id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    collection_id: Mapped[str] = mapped_column(String(40))
+
+
+class TraceRow(Base):
+    __tablename__ = "traces"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    collection_id: Mapped[str] = mapped_column(String(40))
+    created_at: Mapped[datetime]
+    trace: Mapped[dict[str, Any]]
+
+
+class ProbeRow(Base):
+    """Result of the citation probe of one model in one language."""
+
+    __tablename__ = "probes"
+
+    model_sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
+    language: Mapped[str] = mapped_column(String(10), primary_key=True)
+    probe: Mapped[str] = mapped_column(String(80))
+    created_at: Mapped[datetime]
+    result: Mapped[dict[str, Any]]
