@@ -180,15 +180,16 @@ async def test_a_server_that_dies_at_once_is_an_error_with_its_last_words(
         await answer(client, base)
 
 
-@pytest.mark.asyncio(loop_scope="module")
-async def test_keys_of_the_web_process_do_not_reach_it(
-    client: ModelServerClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_keys_of_the_web_process_do_not_reach_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERAKOYA_API_KEYS", "secret-1")
     monkeypatch.setenv("HF_TOKEN", "secret-2")
-    passed = server_process._environment()
-    assert "secret-1" not in passed.values()
-    assert "secret-2" not in passed.values()
+    server = ModelServerProcess(tmp_path / "s", tmp_path / "log", cache_bytes=1, threads=1)
+    server.start(timeout_seconds=100)
+    try:
+        passed = psutil.Process(server.pid).environ()
+    finally:
+        server.stop()
+    assert not {"secret-1", "secret-2"} & set(passed.values())
 
 
 def test_it_leaves_when_its_parent_is_killed(tmp_path: Path) -> None:

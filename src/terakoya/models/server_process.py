@@ -14,14 +14,13 @@ import time
 from pathlib import Path
 
 from terakoya.exceptions import Unavailable
+from terakoya.security.environment import child_environment
 
 _MODULE = "terakoya.processes.serve"
 _MAX_SOCKET_PATH_BYTES = 100
 """The kernel's limit is 108 on Linux and 104 on macOS."""
 _LOG_LIMIT_BYTES = 4 << 20
 _TAIL_LINES = 15
-_PASSED_ON = frozenset({"PATH", "HOME", "LANG", "TMPDIR", "VIRTUAL_ENV", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES"})
-_PASSED_ON_PREFIXES = ("LC_", "PYTHON", "OMP_", "MKL_", "OPENBLAS_")
 
 
 class ModelServerProcess:
@@ -55,7 +54,7 @@ class ModelServerProcess:
                 stdin=subprocess.PIPE,  # its end tells the child that we are gone, however we went
                 stdout=log,
                 stderr=log,
-                env=_environment(),
+                env=child_environment(os.environ),
                 start_new_session=True,
             )
         self._wait_until_ready(timeout_seconds)
@@ -117,12 +116,3 @@ class ModelServerProcess:
         except FileNotFoundError:
             return ""
         return "\n".join(lines[-_TAIL_LINES:])
-
-
-def _environment() -> dict[str, str]:
-    """By allow-list: keys and tokens of the web process stay there. OpenMP threads that wait sleep, so that a
-    training run on the same cores keeps its speed (benchmarks/contention.py).
-    """
-    return {"OMP_WAIT_POLICY": "passive"} | {
-        name: value for name, value in os.environ.items() if name in _PASSED_ON or name.startswith(_PASSED_ON_PREFIXES)
-    }

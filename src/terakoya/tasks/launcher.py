@@ -13,13 +13,17 @@ from terakoya.domain.events import EventType
 from terakoya.domain.ports import EventLog, TaskPlanner, TaskRepository
 from terakoya.domain.tasks import Task, TaskKind, TaskState
 from terakoya.exceptions import AppException, Conflict, StaleWriter, StorageFull, Unavailable
+from terakoya.security.environment import child_environment
 from terakoya.storage.files import DataDir
 from terakoya.storage.worker_io import discard_outcome, write_spec
 from terakoya.tasks.conclusion import OUTPUT_FILE, announce, fail
-from terakoya.tasks.environment import worker_environment
 from terakoya.tasks.process import start_worker
 
 log = structlog.get_logger(__name__)
+_MORE_ENVIRONMENT: Mapping[TaskKind, tuple[str, ...]] = {
+    # A pull runs pip, whose index, certificate and proxy may be set here.
+    TaskKind.PULL: ("PIP_", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"),
+}
 
 
 class Launcher:
@@ -69,7 +73,7 @@ class Launcher:
         facts = {"task_id": task.id, "kind": task.kind, "attempt": task.attempt, "fencing_token": task.fencing_token}
         discard_outcome(task_dir)
         write_spec(task_dir, launch.spec | facts)
-        environment = worker_environment(task.kind, os.environ)
+        environment = child_environment(os.environ, more_prefixes=_MORE_ENVIRONMENT.get(task.kind, ()))
         worker = start_worker(launch.module, task_dir, task_dir / OUTPUT_FILE, environment)
         try:
             running = self._repository.set_owner(task, worker.identity)
