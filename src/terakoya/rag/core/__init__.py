@@ -1,0 +1,1 @@
+"""From a question to an answer: what was found, whether it is enough, and what is said with which citations."""

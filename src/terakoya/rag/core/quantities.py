@@ -1,0 +1,137 @@
+"""Numbers with their units as Japanese and English texts write them, made comparable: "３０日間", "三十日", "30 days" and
+"thirty days" are one quantity. Knows nothing of questions or citations.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from unicodedata import normalize
+
+_UNITS: dict[str, tuple[str, ...]] = {
+    "percent": ("%", "percent", "パーセント", "pct"),
+    "yen": ("円", "yen", "jpy", "¥"),
+    "dollar": ("ドル", "dollars", "dollar", "usd", "$"),
+    "euro": ("ユーロ", "euros", "euro", "eur", "€"),
+    "year": ("年間", "年", "years", "year", "か年", "カ年"),
+    "month": ("か月", "ヶ月", "カ月", "ケ月", "箇月", "months", "month"),
+    "month_name": ("月",),
+    "week": ("週間", "週", "weeks", "week"),
+    "workday": ("営業日", "business days", "business day", "working days", "working day", "workdays", "workday"),
+    "day": ("日間", "日", "days", "day"),
+    "hour": ("時間", "hours", "hour", "hrs", "hr", "h"),
+    "minute": ("分間", "分", "minutes", "minute", "mins", "min"),
+    "second": ("秒間", "秒", "seconds", "second", "secs", "sec"),
+    "clock": ("時", "o'clock"),
+    "person": ("人", "名", "people", "persons", "person", "members", "member"),
+    "time": ("回", "度", "times"),
+    "piece": ("個", "件", "点", "pieces", "piece", "items", "item"),
+    "km": ("キロメートル", "km", "kilometres", "kilometers"),
+    "cm": ("センチ", "cm"),
+    "mm": ("ミリ", "mm"),
+    "m": ("メートル", "metres", "meters", "m"),
+    "kg": ("キログラム", "キロ", "kg", "kilograms"),
+    "mg": ("mg", "milligrams"),
+    "g": ("グラム", "g", "grams"),
+    "ml": ("ミリリットル", "ml"),
+    "litre": ("リットル", "litres", "liters", "l"),
+    "degree": ("℃", "°c", "degrees"),
+    "kb": ("kb",),
+    "mb": ("mb", "メガバイト"),
+    "gb": ("gb", "ギガバイト"),
+    "tb": ("tb",),
+}
+_UNIT_OF = {spelling: unit for unit, spellings in _UNITS.items() for spelling in spellings}
+_PREFIXED = {"¥": "yen", "$": "dollar", "€": "euro"}
+_SCALES = {"百": 10**2, "千": 10**3, "万": 10**4, "億": 10**8, "兆": 10**12}
+_SCALE_WORDS = {"thousand": 10**3, "million": 10**6, "billion": 10**9}
+_DIGITS = {digit: value for value, digit in enumerate("〇一二三四五六七八九")} | {"零": 0}
+_TEENS = (
+    *("two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve", "thirteen"),
+    *("fourteen", "fifteen", "sixteen", "seventeen", "eighteen", "nineteen"),
+)
+_TENS = ("twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety")
+_WORDS = dict(zip(_TEENS, range(2, 20), strict=True)) | dict(zip(_TENS, range(20, 100, 10), strict=True))
+"""Without "one", which is more often a pronoun."""
+
+_spellings = sorted(_UNIT_OF, key=len, reverse=True)
+_ASCII_UNIT = "|".join(re.escape(text) for text in _spellings if text.isascii() and text[0].isalpha())
+_OTHER_UNIT = "|".join(re.escape(text) for text in _spellings if not (text.isascii() and text[0].isalpha()))
+_UNIT = rf"(?:(?P<unit>{_OTHER_UNIT})|[\s-]?(?P<word>{_ASCII_UNIT})(?![a-z]))?"
+_KANJI = "〇零一二三四五六七八九十百千万億兆"
+_ARABIC = re.compile(
+    rf"(?P<sign>[¥$€])?\s?(?P<number>\d[\d,]*(?:\.\d+)?)(?P<scale>[百千万億兆]|\s(?:thousand|million|billion)\b)?\s?{_UNIT}"
+)
+_KANJI_NUMBER = re.compile(rf"(?!十分[なにで])(?P<number>[{_KANJI}]+)(?P<unit>{_OTHER_UNIT})")
+_WORD_NUMBER = re.compile(rf"\b(?P<number>{'|'.join(_WORDS)})\b{_UNIT}")
+
+
+@dataclass(frozen=True, slots=True)
+class Quantity:
+    value: Decimal
+    unit: str | None
+    """None where none that is known follows."""
+
+    def agrees_with(self, other: Quantity) -> bool:
+        """Same number, and no two different units."""
+        return self.value == other.value and (None in (self.unit, other.unit) or self.unit == other.unit)
+
+
+def quantities_in(text: str) -> tuple[Quantity, ...]:
+    """Return the quantities of a text, in the order of the three ways they are written."""
+    plain = normalize("NFKC", text).lower()
+    found = [quantity for match in _ARABIC.finditer(plain) if (quantity := _from_digits(match)) is not None]
+    found += [
+        Quantity(Decimal(value), _UNIT_OF[match["unit"]])
+        for match in _KANJI_NUMBER.finditer(plain)
+        if (value := _from_kanji(match["number"])) is not None and not _is_scaled_arabic(plain, match.start())
+    ]
+    found += [Quantity(Decimal(_WORDS[match["number"]]), _unit(match)) for match in _WORD_NUMBER.finditer(plain)]
+    return tuple(found)
+
+
+def unsupported(claimed: Iterable[Quantity], given: Iterable[Quantity]) -> tuple[Quantity, ...]:
+    """Return the claimed quantities with which no given one agrees."""
+    known = tuple(given)
+    return tuple(claim for claim in claimed if not any(claim.agrees_with(other) for other in known))
+
+
+def _from_digits(match: re.Match[str]) -> Quantity | None:
+    try:
+        value = Decimal(match["number"].replace(",", ""))
+    except InvalidOperation:
+        return None
+    scale = (match["scale"] or "").strip()
+    value *= _SCALES.get(scale) or _SCALE_WORDS.get(scale) or 1
+    unit = _PREFIXED.get(match["sign"] or "") or _unit(match)
+    return Quantity(value.normalize(), unit)
+
+
+def _unit(match: re.Match[str]) -> str | None:
+    return _UNIT_OF.get(match["unit"] or match["word"] or "")
+
+
+def _is_scaled_arabic(text: str, start: int) -> bool:
+    """ "3万円": the digits before it have been read with their scale."""
+    return start > 0 and text[start - 1].isdigit()
+
+
+def _from_kanji(text: str) -> int | None:
+    """Return 三百二十 as 320 and 二〇二六 as 2026; None for what is no number."""
+    if all(character in _DIGITS for character in text):
+        return int("".join(str(_DIGITS[character]) for character in text))
+    total = section = digit = 0
+    for character in text:
+        if character in _DIGITS:
+            digit = _DIGITS[character]
+        elif character == "十" or _SCALES.get(character, 0) in (10**2, 10**3):
+            section += (digit or 1) * (10 if character == "十" else _SCALES[character])
+            digit = 0
+        else:
+            if not section + digit:
+                return None
+            total += (section + digit) * _SCALES[character]
+            section = digit = 0
+    return total + section + digit
