@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from types import TracebackType
 from typing import Any
 
+from terakoya.client.errors import error_from_openai
 from terakoya.client.resources import Datasets, Models, Runs, Tasks
 from terakoya.client.transport import Json, Transport
 from terakoya.exceptions import Unavailable
@@ -56,6 +57,30 @@ class Client:
         body: Json = {"prompt": prompt, "models": list(models), "max_tokens": max_tokens, "temperature": temperature}
         body |= {key: value for key, value in {"system": system, "seed": seed}.items() if value is not None}
         return self._transport.server_sent_events("/api/models/compare", json_body=body)
+
+    def chat(
+        self,
+        model: str,
+        messages: Sequence[Json],
+        *,
+        max_tokens: int | None = None,
+        temperature: float | None = None,
+        seed: int | None = None,
+    ) -> Generator[str, None, None]:
+        """Yield pieces of a model's next turn; ``messages`` are ``{"role", "content"}``, the last from the user.
+        Closing the iterator stops the answer.
+
+        Raises: the server's error, also in mid-answer.
+        """
+        options = {"max_tokens": max_tokens, "temperature": temperature, "seed": seed}
+        body: Json = {"model": model, "messages": list(messages), "stream": True}
+        body |= {name: value for name, value in options.items() if value is not None}
+        for chunk in self._transport.server_sent_events("/v1/chat/completions", json_body=body):
+            if "error" in chunk:
+                raise error_from_openai(chunk["error"])
+            for choice in chunk["choices"]:
+                if text := choice["delta"].get("content"):
+                    yield text
 
     def system(self) -> Json:
         """Version, machine and protections of the server."""

@@ -19,6 +19,8 @@ def error_from_body(status: int, body: bytes | str) -> AppException:
         envelope = None
     if isinstance(envelope, dict) and isinstance(envelope.get("error"), str):
         return error_from_envelope(envelope, status=status)
+    if isinstance(envelope, dict) and isinstance(envelope.get("error"), dict):
+        return error_from_openai(envelope["error"], status=status)
     text = body.decode("utf-8", "replace") if isinstance(body, bytes) else body
     return _class_for("unexpected_answer", status)(f"the server answered {status}: {text.strip()[:300]!r}")
 
@@ -29,6 +31,11 @@ def error_from_envelope(envelope: Mapping[str, Any], *, status: int = 400) -> Ap
     for field in envelope.get("fields") or ():
         message += f"\n  {field.get('field')}: {field.get('message')}"
     return _class_for(str(envelope.get("code", "unknown")), status)(message)
+
+
+def error_from_openai(error: Mapping[str, Any], *, status: int = 400) -> AppException:
+    """Return the exception for an error in OpenAI's envelope, whose code is ours."""
+    return _class_for(str(error.get("code", "unknown")), status)(str(error.get("message", error)))
 
 
 @cache

@@ -31,6 +31,8 @@ class AnswerPart:
     delta: str = ""
     tokens: int = 0
     """Of the whole answer; set at its end."""
+    prompt_tokens: int = 0
+    """Of the whole conversation before it; set at its end."""
     reason: str | None = None
     """"stop", "length" or "context" at the end."""
 
@@ -124,7 +126,9 @@ class ModelServerClient:
                     if "error" in fields:
                         raise error_from_json(fields)
                     if fields.get("finished"):
-                        yield AnswerPart(tokens=fields["tokens"], reason=fields["reason"])
+                        yield AnswerPart(
+                            tokens=fields["tokens"], prompt_tokens=fields["prompt_tokens"], reason=fields["reason"]
+                        )
                         return
                     yield AnswerPart(delta=fields["delta"])
             raise Unavailable("the model server ended the answer without saying why; ask again")

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from terakoya.domain.datasets import Message
-from terakoya.domain.models import ModelArtifact, ModelInfo
+from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
 from terakoya.domain.names import check_name, name_key
 from terakoya.domain.ports import ModelRepository, TaskQueue
 from terakoya.domain.tasks import Launch, Task, TaskKind
@@ -22,6 +22,7 @@ from terakoya.models.sources import FolderSource, WheelSource, resolve_source
 from terakoya.models.wire import artifact_to_json
 
 MAX_PROMPT_CHARS = 32_000
+MAX_MESSAGES = 500
 MAX_MODELS = 4
 MAX_NEW_TOKENS = 2048
 MAX_TEMPERATURE = 2.0
@@ -125,7 +126,7 @@ class ModelService:
         Raises: InvalidConfig, ModelNotFound, ModelLoadError, all in place of the first event.
         """
         _check_question(prompt, model_ids, max_new_tokens=max_new_tokens, temperature=temperature, system=system)
-        artifacts = [await asyncio.to_thread(self._repository.load_model, model) for model in model_ids]
+        artifacts = [await asyncio.to_thread(self._talker, model) for model in model_ids]
         messages = [Message("system", system)] if system else []
         messages.append(Message("user", prompt))
         for artifact in artifacts:
@@ -134,6 +135,38 @@ class ModelService:
             async with contextlib.aclosing(answer):
                 async for event in answer:
                     yield {"model": artifact.info.id} | event
+
+    async def chat(
+        self,
+        model_id: str,
+        messages: Sequence[Message],
+        *,
+        max_new_tokens: int = 256,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> AsyncGenerator[AnswerPart, None]:
+        """Yield the pieces of one model's next turn in a conversation, then its end; closing it stops the work.
+
+        Raises: InvalidConfig, ModelNotFound, ModelLoadError, all in place of the first piece; Unavailable.
+        """
+        _check_conversation(messages)
+        _check_sampling(max_new_tokens=max_new_tokens, temperature=temperature)
+        artifact = await asyncio.to_thread(self._talker, model_id)
+        parts = self._client.stream(
+            artifact, messages, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+        )
+        async with contextlib.aclosing(parts):
+            async for part in parts:
+                yield part
+
+    def _talker(self, id_or_name: str) -> ModelArtifact:
+        """Return a model that answers. Raises: ModelNotFound, ModelLoadError; InvalidConfig for an embedder."""
+        info = self._repository.find(id_or_name)
+        if info.kind == ModelKind.EMBEDDER:
+            raise InvalidConfig(
+                f"{info.name!r} turns texts into vectors for retrieval and cannot answer; name a base or tuned model"
+            )
+        return self._repository.load_model(info.id)
 
     async def _answer(
         self,
@@ -168,6 +201,27 @@ def _check_question(
         raise InvalidConfig(f"a prompt has 1 to {MAX_PROMPT_CHARS} characters, its system text included; got {length}")
     if not 1 <= len(model_ids) <= MAX_MODELS or len(set(model_ids)) != len(model_ids):
         raise InvalidConfig(f"1 to {MAX_MODELS} different models can be compared; got {list(model_ids)!r}")
+    _check_sampling(max_new_tokens=max_new_tokens, temperature=temperature)
+
+
+def _check_conversation(messages: Sequence[Message]) -> None:
+    """Raises: InvalidConfig naming the bound that was crossed."""
+    if not 1 <= len(messages) <= MAX_MESSAGES or messages[-1].role != "user":
+        last = messages[-1].role if messages else None
+        raise InvalidConfig(
+            f"a conversation has 1 to {MAX_MESSAGES} messages, the last from the user; got {len(messages)}, "
+            f"the last from {last!r}"
+        )
+    length = sum(len(message.content) for message in messages)
+    if not messages[-1].content.strip() or length > MAX_PROMPT_CHARS:
+        raise InvalidConfig(
+            f"a conversation has at most {MAX_PROMPT_CHARS} characters in all and ends with a question; got {length} "
+            f"characters, the last message {messages[-1].content[:40]!r}"
+        )
+
+
+def _check_sampling(*, max_new_tokens: int, temperature: float) -> None:
+    """Raises: InvalidConfig naming the bound that was crossed."""
     if not 1 <= max_new_tokens <= MAX_NEW_TOKENS:
         raise InvalidConfig(f"max_tokens must be 1 to {MAX_NEW_TOKENS}; got {max_new_tokens!r}")
     if not 0.0 <= temperature <= MAX_TEMPERATURE:

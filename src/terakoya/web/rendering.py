@@ -31,7 +31,7 @@ HERE = Path(__file__).parent
 STATIC = HERE / "static"
 ICONS = STATIC / "vendor" / "bootstrap-icons" / "icons"
 LANGUAGE_COOKIE = "terakoya_language"
-NOT_PAGES = ("/api/", "/ws/", "/static/", "/healthz", "/readyz", "/metrics", "/openapi.json")
+NOT_PAGES = ("/api/", "/v1/", "/rag/", "/ws/", "/static/", "/healthz", "/readyz", "/metrics", "/openapi.json")
 
 
 @cache
