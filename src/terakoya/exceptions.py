@@ -138,6 +138,13 @@ class InvalidQuery(RAGError):
     code = "invalid_query"
 
 
+class CitationProbeFailed(RAGError):
+    """A model that was asked to write answers has not shown that it can cite in that language."""
+
+    status = 409
+    code = "citation_probe_failed"
+
+
 class TaskNotFound(NotFound):
     code = "task_not_found"
 

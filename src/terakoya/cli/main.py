@@ -12,6 +12,7 @@ import typer
 
 import terakoya
 from terakoya.cli import datasets, models, tasks
+from terakoya.cli.ask import ask
 from terakoya.cli.chat import chat
 from terakoya.cli.doctor import doctor
 from terakoya.cli.output import print_error, remark
@@ -37,6 +38,7 @@ app.command("train", help=_("Tune a model on a dataset."))(train)
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(models.app, name="models")
 app.add_typer(datasets.app, name="datasets")
+app.command("ask", help=_("Ask the documents; the answer has citations, or says that they do not hold it."))(ask)
 app.command("chat", help=_("Talk with a model: at the terminal, or one question by --prompt or a pipe."))(chat)
 app.command("doctor", help=_("Show what this machine offers and what stands in the way."))(doctor)
 

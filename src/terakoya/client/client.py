@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Generator, Iterator, Sequence
 from types import TracebackType
 from typing import Any
+from urllib.parse import quote
 
 from terakoya.client.errors import error_from_openai
 from terakoya.client.resources import Datasets, Models, Runs, Tasks
-from terakoya.client.transport import Json, Transport
+from terakoya.client.transport import UNHURRIED, Json, Transport
 from terakoya.exceptions import Unavailable
 
 
@@ -82,6 +83,47 @@ class Client:
                 if text := choice["delta"].get("content"):
                     yield text
 
+    def ask(
+        self,
+        query: str,
+        *,
+        collection: str = "default",
+        mode: str = "auto",
+        model: str | None = None,
+        top_k: int = 10,
+    ) -> Json:
+        """Ask the documents; ``mode`` is "auto", "extractive" or "generative" with ``model``.
+
+        The answer has ``answer``, ``verdict`` ("answered" or "not_in_documents"), ``citations``, ``evidence``.
+        """
+        body = _question(query, collection, mode, model, top_k)
+        answer: Json = self._transport.request("POST", "/rag/query", json=body, timeout=UNHURRIED)
+        return answer
+
+    def ask_stream(
+        self,
+        query: str,
+        *,
+        collection: str = "default",
+        mode: str = "auto",
+        model: str | None = None,
+        top_k: int = 10,
+    ) -> Iterator[Json]:
+        """Yield an answer's events by ``type``: hit, token, citation, verdict, then done with the whole; or error."""
+        body = _question(query, collection, mode, model, top_k)
+        return self._transport.server_sent_events("/rag/query/stream", json_body=body)
+
+    def search(self, query: str, *, collection: str = "default", top_k: int = 10) -> Json:
+        """The best passages as ``hits``, and the ``trace_id``."""
+        body = {"query": query, "collection": collection, "top_k": top_k}
+        found: Json = self._transport.request("POST", "/rag/search", json=body, timeout=UNHURRIED)
+        return found
+
+    def trace(self, trace_id: str) -> Json:
+        """What a question did: passages with ranks and scores, why it was answered or not, seconds a stage."""
+        trace: Json = self._transport.request("GET", f"/rag/traces/{quote(trace_id, safe='')}")
+        return trace
+
     def system(self) -> Json:
         """Version, machine and protections of the server."""
         answer: Json = self._transport.request("GET", "/api/system")
@@ -105,3 +147,8 @@ class Client:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _question(query: str, collection: str, mode: str, model: str | None, top_k: int) -> Json:
+    body: Json = {"query": query, "collection": collection, "mode": mode, "top_k": top_k}
+    return body | ({"model": model} if model is not None else {})

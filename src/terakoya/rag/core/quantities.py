@@ -1,5 +1,5 @@
-"""Numbers with their units as Japanese and English texts write them, made comparable: "３０日間", "三十日", "30 days" and
-"thirty days" are one quantity. Knows nothing of questions or citations.
+"""Numbers with their units as Japanese and English texts write them, made comparable: "３０日間", "三十日" and
+"30 days" are one quantity. Knows nothing of questions or citations.
 """
 
 from __future__ import annotations

@@ -1,0 +1,99 @@
+"""Search, questions with their answers whole or as a stream, and the traces they leave."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from fastapi.responses import StreamingResponse
+
+from terakoya.api.dependencies import RAG
+from terakoya.api.schemas.errors import encodable
+from terakoya.api.schemas.rag_answers import (
+    AnswerView,
+    CitationView,
+    HitView,
+    QueryRequest,
+    SearchRequest,
+    SearchResult,
+)
+from terakoya.exceptions import AppException
+from terakoya.rag.core.events import AnswerEvent, CitationChecked, Done, HitFound, TokenWritten, VerdictReached
+
+router = APIRouter(tags=["answers"])
+
+
+@router.post("/rag/search")
+async def search(body: SearchRequest, rag: RAG) -> SearchResult:
+    """The best passages, most relevant first."""
+    hits, trace_id = await rag.search(body.query, collection=body.collection, top_k=body.top_k)
+    return SearchResult(hits=[HitView.of(hit) for hit in hits], trace_id=trace_id)
+
+
+@router.post("/rag/query")
+async def query(body: QueryRequest, rag: RAG) -> AnswerView:
+    """The answer with its citations, or that the documents do not hold it, with the nearest passages."""
+    async with rag.get_session(collection=body.collection, model=body.model, mode=body.mode) as session:
+        return AnswerView.of(await session.query(body.query, top_k=body.top_k))
+
+
+@router.get("/rag/query")
+async def query_by_address(asked: Annotated[QueryRequest, Query()], rag: RAG) -> AnswerView:
+    """The same, asked in the address."""
+    return await query(asked, rag)
+
+
+@router.post("/rag/query/stream", response_class=StreamingResponse)
+async def stream_query(body: QueryRequest, rag: RAG) -> StreamingResponse:
+    """The answer as server-sent events: hit, token, citation, verdict, done; or error.
+
+    What fails before the first event is an error with a status. When the reader goes away, the writing stops.
+    """
+    async with AsyncExitStack() as opened:
+        session = await opened.enter_async_context(
+            rag.get_session(collection=body.collection, model=body.model, mode=body.mode)
+        )
+        events = await opened.enter_async_context(aclosing(session.stream(body.query, top_k=body.top_k)))
+        first = await anext(events)
+        return StreamingResponse(_server_sent(first, events, opened.pop_all()), media_type="text/event-stream")
+
+
+@router.get("/rag/traces/{trace_id}")
+def get_trace(trace_id: str, rag: RAG) -> dict[str, Any]:
+    """What a question did: stages with seconds, passages with ranks and scores, and why it was answered or not."""
+    return rag.trace(trace_id)
+
+
+async def _server_sent(
+    first: AnswerEvent, rest: AsyncGenerator[AnswerEvent, None], opened: AsyncExitStack
+) -> AsyncIterator[str]:
+    async with opened:
+        try:
+            yield _data(_event(first))
+            async for event in rest:
+                yield _data(_event(event))
+        except AppException as error:
+            yield _data({"type": "error", "error": encodable(str(error)), "code": error.code})
+        yield "data: [DONE]\n\n"
+
+
+def _event(event: AnswerEvent) -> dict[str, Any]:
+    match event:
+        case HitFound():
+            fields = HitView.of(event.hit).model_dump()
+        case TokenWritten():
+            fields = {"text": event.text}
+        case CitationChecked():
+            fields = CitationView.of(event.citation).model_dump()
+        case VerdictReached():
+            fields = {"verdict": event.verdict}
+        case Done():
+            fields = {"answer": AnswerView.of(event.answer).model_dump()}
+    return {"type": event.type} | fields
+
+
+def _data(event: dict[str, Any]) -> str:
+    return f"data: {json.dumps(event, ensure_ascii=True)}\n\n"

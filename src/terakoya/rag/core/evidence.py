@@ -1,0 +1,122 @@
+"""The sentences of the passages that were found, each with its place in its document and what it shares with the
+question. Knows nothing of answers.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from unicodedata import normalize
+
+from terakoya.domain.documents import Citation, Hit, Terms
+from terakoya.rag.retrieval.analysis import terms_of
+from terakoya.rag.sentences import sentences
+
+_QUESTION_END = re.compile(r"[?？][」』）)\"'”]*$|(?:ですか|ますか|でしょうか|ませんか)。?$")
+_ORNAMENT = re.compile(r"^[\s#>*\-・●■◆\d.()（）]*|[\s#*:：]*$")
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceSentence:
+    """``text`` is its document's stored text from ``start`` to ``end``."""
+
+    hit: Hit
+    rank: int
+    """Of its passage, from 0."""
+    start: int
+    end: int
+    text: str
+    terms: Terms
+    context: str
+    """What it stands under: title, headings, and a question just before it. Helps to find it, is never quoted."""
+    context_terms: Terms
+    is_question: bool
+
+
+class Rarity:
+    """How much a term tells, from how few of some texts have it."""
+
+    def __init__(self, texts: Sequence[Collection[int]]) -> None:
+        self._count = len(texts)
+        self._frequency = Counter(term for text in texts for term in set(text))
+
+    def weight(self, term: int) -> float:
+        """Source: Robertson and Walker 1994, with 1 added inside the logarithm so that it stays positive."""
+        frequency = self._frequency[term]
+        return math.log(1 + (self._count - frequency + 0.5) / (frequency + 0.5))
+
+    def coverage(self, wanted: Collection[int], text: Collection[int], context: Collection[int] = ()) -> float:
+        """Return the weighted share of the wanted terms that a text has, 0 to 1; those of its context count half."""
+        total = sum(map(self.weight, wanted))
+        if not total:
+            return 0.0
+        found = sum(
+            self.weight(term) * (1.0 if term in text else 0.5) for term in wanted if term in text or term in context
+        )
+        return found / total
+
+
+def evidence_sentences(hits: Iterable[Hit]) -> tuple[EvidenceSentence, ...]:
+    """Return the sentences of the passages in the order of the hits, each place of a document once.
+
+    Left out: lines that repeat a title or heading, and what is nothing but a number in front of one.
+    """
+    found: dict[tuple[str, int, int], EvidenceSentence] = {}
+    for rank, hit in enumerate(hits):
+        passage = hit.passage
+        headings = {_bare(text) for text in (hit.title, *passage.heading)}
+        above = "\n".join((hit.title, *passage.heading))
+        above_terms = terms_of(above)
+        question = ""
+        for start, end in sentences(passage.text):
+            text = passage.text[start:end]
+            bare = _bare(text)
+            if not any(map(str.isalnum, bare)) or bare in headings:
+                continue
+            place = (passage.document_id, passage.start + start, passage.start + end)
+            context = f"{above}\n{question}" if question else above
+            context_terms = _joined(above_terms, terms_of(question)) if question else above_terms
+            is_question = _QUESTION_END.search(text) is not None
+            sentence = EvidenceSentence(
+                hit, rank, place[1], place[2], text, terms_of(text), context, context_terms, is_question
+            )
+            found.setdefault(place, sentence)
+            question = text if is_question else ""
+    return tuple(found.values())
+
+
+def cite(sentence: EvidenceSentence, *, number: int, span: tuple[int, int], support: str, verified: bool) -> Citation:
+    """Return the citation of a sentence for the answer's ``span``."""
+    passage = sentence.hit.passage
+    return Citation(
+        number=number,
+        document_id=passage.document_id,
+        version=passage.version,
+        passage_id=passage.id,
+        title=sentence.hit.title,
+        page=passage.page,
+        start=sentence.start,
+        end=sentence.end,
+        quote=sentence.text,
+        answer_start=span[0],
+        answer_end=span[1],
+        support=support,
+        verified=verified,
+    )
+
+
+def similarity(one: Mapping[int, int], other: Mapping[int, int]) -> float:
+    """Return the share of common terms, 0 to 1 (Jaccard)."""
+    union = len(one.keys() | other.keys())
+    return len(one.keys() & other.keys()) / union if union else 0.0
+
+
+def _bare(text: str) -> str:
+    return _ORNAMENT.sub("", normalize("NFKC", text)).casefold()
+
+
+def _joined(one: Terms, other: Terms) -> Terms:
+    return dict(Counter(one) + Counter(other))

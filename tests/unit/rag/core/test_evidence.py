@@ -1,0 +1,54 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from terakoya.rag.retrieval.analysis import terms_of
+from tests.unit.rag.core.conftest import HANDBOOK, REGULATIONS
+
+from terakoya.domain.documents import Hit
+from terakoya.rag.core.evidence import Rarity, evidence_sentences, similarity
+
+
+def test_every_sentence_is_its_documents_text_at_its_offsets(hit_of: Callable[..., Hit]) -> None:
+    document = f"Preface.\n\n{HANDBOOK}\n\n{REGULATIONS}"
+    hits = [hit_of(document[10:], start=10), hit_of(document[10:60], start=10)]
+    found = evidence_sentences(hits)
+    assert len(found) >= 6
+    assert all(document[one.start : one.end] == one.text for one in found)
+
+
+def test_titles_and_headings_are_not_sentences(hit_of: Callable[..., Hit]) -> None:
+    hit = hit_of("## 1. Returns\n\nLamps may be returned.\n\n---\n\nHandbook", heading=("Returns",))
+    assert [one.text for one in evidence_sentences([hit])] == ["Lamps may be returned."]
+
+
+def test_a_place_in_a_document_is_one_sentence_however_many_passages_hold_it(hit_of: Callable[..., Hit]) -> None:
+    hits = [hit_of("One is here. Two is here.", start=0), hit_of("Two is here. Three is here.", start=13)]
+    found = evidence_sentences(hits)
+    assert [(one.text, one.rank) for one in found] == [
+        ("One is here.", 0),
+        ("Two is here.", 0),
+        ("Three is here.", 1),
+    ]
+
+
+def test_a_question_in_a_document_is_the_context_of_what_follows(hit_of: Callable[..., Hit]) -> None:
+    first, second = evidence_sentences([hit_of("送料はいくらですか？\n全国一律500円です。", title="よくある質問")])
+    assert first.is_question
+    assert not second.is_question
+    assert "送料" in second.context
+
+
+def test_coverage_weighs_what_few_texts_have() -> None:
+    common, rare = terms_of("delivery lamp"), terms_of("delivery")
+    texts = [terms_of(text) for text in ("delivery lamp", "delivery chair", "delivery table", "delivery rug")]
+    rarity = Rarity(texts)
+    assert rarity.coverage(common, texts[0]) == 1.0
+    assert rarity.coverage(common, rare) < 0.3
+    assert rarity.coverage(common, rare, context=terms_of("lamp")) > 0.4
+    assert rarity.coverage({}, texts[0]) == 0.0
+
+
+def test_similarity_is_the_share_of_common_terms() -> None:
+    assert similarity({1: 2, 2: 1}, {2: 5, 3: 1}) == 1 / 3
+    assert similarity({}, {}) == 0.0
