@@ -13,7 +13,7 @@ TORCH ?= auto
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
-STARTER := smollm2-135m-instruct-q4_1
+STARTERS := smollm2-135m-instruct-q4_1 multilingual-e5-small-q4
 
 export TORCH
 ifdef PORT
@@ -36,8 +36,8 @@ help: ## Show this list
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "make %-8s %s\n", $$1, $$2}' Makefile
 
 run: $(TORCH_STAMP) $(RUN_STAMP) $(SELF_STAMP) ## Install what is missing and start Terakoya on http://localhost:8050
-	@$(BIN)/terakoya models pull $(STARTER) --once || { [ $$? != 130 ] && \
-		echo "Starting without the starter model; the next make run tries again."; }
+	@for model in $(STARTERS); do $(BIN)/terakoya models pull $$model --once || { [ $$? != 130 ] || exit 130; \
+		echo "Starting without $$model; the next make run tries again."; }; done
 	@exec $(BIN)/terakoya serve
 
 test: $(TORCH_STAMP) $(DEV_STAMP) $(SELF_STAMP) lint ## Install what is missing and run every check and test

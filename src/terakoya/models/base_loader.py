@@ -19,7 +19,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
     module: nn.Module
-    """A causal language model in evaluation mode; called with ``input_ids`` it returns ``.logits``."""
+    """In evaluation mode. A causal language model, which called with ``input_ids`` returns ``.logits``; or an
+    embedder's encoder."""
     tokenizer: Any
     """A Transformers tokenizer whose padding token, if it has one, is not an end of text that is learnt."""
     artifact: ModelArtifact

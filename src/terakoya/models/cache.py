@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -16,6 +16,7 @@ from terakoya.models.base_loader import AdapterLoader, LoadedModel
 from terakoya.models.factory import create_model_loader, loader_type
 
 MIB = 2**20
+_ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
 @dataclass
@@ -47,9 +48,12 @@ class _Base:
 class ModelCache:
     """Thread-safe. Opening happens one at a time: two at once would need memory for both."""
 
-    def __init__(self, budget_bytes: int, *, dtype: str = "float32", device: str = "cpu") -> None:
+    def __init__(
+        self, budget_bytes: int, *, dtype_of: Callable[[str], str] = lambda _: "float32", device: str = "cpu"
+    ) -> None:
+        """``dtype_of``: type of model -> the type its weights are opened in."""
         self._budget = budget_bytes
-        self._dtype = dtype
+        self._dtype_of = dtype_of
         self._device = device
         self._bases: dict[str, _Base] = {}
         self._uses = itertools.count()
@@ -78,26 +82,35 @@ class ModelCache:
 
     @contextmanager
     def _lease(self, whole: ModelArtifact) -> Iterator[_Base]:
-        key = whole.info.content_sha256
-        with self._opening:
-            with self._table:
-                base = self._bases.get(key)
-            if base is None:
-                base = self._opened(whole)
-            with self._table:
-                self._bases[key] = base
-                base.leases += 1
-                base.used = next(self._uses)
+        base = self._leased(whole.info.content_sha256)
+        if base is None:
+            with self._opening:
+                base = self._leased(whole.info.content_sha256) or self._opened(whole)
         try:
             yield base
         finally:
             with self._table:
                 base.leases -= 1
 
+    def _leased(self, key: str) -> _Base | None:
+        """One that is open is lent without waiting for another that is being opened."""
+        with self._table:
+            base = self._bases.get(key)
+            if base is not None:
+                base.leases += 1
+                base.used = next(self._uses)
+            return base
+
     def _opened(self, whole: ModelArtifact) -> _Base:
-        self._make_room(whole)
-        loaded = create_model_loader(loader_type(whole)).load(whole, dtype=self._dtype, device=self._device)
-        return _Base(loaded, _size_of(loaded), used=next(self._uses))
+        kind = loader_type(whole)
+        dtype = self._dtype_of(kind)
+        # Files may hold a narrower type than the one they are opened in.
+        self._make_room(whole, max(whole.info.size_bytes, whole.info.parameters * _ITEM_BYTES.get(dtype, 4)))
+        loaded = create_model_loader(kind).load(whole, dtype=dtype, device=self._device)
+        base = _Base(loaded, _size_of(loaded), used=next(self._uses), leases=1)
+        with self._table:
+            self._bases[whole.info.content_sha256] = base
+        return base
 
     def _switched_to(self, base: _Base, artifact: ModelArtifact, whole: ModelArtifact) -> LoadedModel:
         """Turn the adapter on, or for the base itself all of them off. The caller holds ``base.lock``."""
@@ -117,7 +130,7 @@ class ModelCache:
     def _attach(self, base: _Base, artifact: ModelArtifact, whole: ModelArtifact) -> None:
         loader = create_model_loader(loader_type(artifact))
         assert isinstance(loader, AdapterLoader)  # else _whole_of had returned the artifact itself
-        self._make_room(artifact, at_work=base)
+        self._make_room(artifact, artifact.info.size_bytes, at_work=base)
         key = artifact.info.content_sha256
         try:
             attached = loader.attach(base.loaded, artifact, name=key)
@@ -130,8 +143,7 @@ class ModelCache:
             base.loaded = LoadedModel(attached.module, attached.tokenizer, whole)
             base.adapters[key] = _Adapter(loader, artifact.info.size_bytes, next(self._uses))
 
-    def _make_room(self, wanted: ModelArtifact, *, at_work: _Base | None = None) -> None:
-        needed = wanted.info.size_bytes
+    def _make_room(self, wanted: ModelArtifact, needed: int, *, at_work: _Base | None = None) -> None:
         with self._table:
             while self._total() + needed > self._budget:
                 if not self._evict_one(at_work):

@@ -15,13 +15,26 @@ from pathlib import Path
 import httpx
 
 from terakoya.domain.datasets import Message
-from terakoya.domain.models import ModelArtifact
-from terakoya.exceptions import Unavailable
+from terakoya.domain.models import ModelArtifact, ModelKind
+from terakoya.exceptions import InvalidConfig, Unavailable
 from terakoya.models.server_process import ModelServerProcess
-from terakoya.models.wire import ChatRequest, error_from_json, request_to_json
+from terakoya.models.wire import (
+    ChatRequest,
+    Embedded,
+    EmbedRequest,
+    embed_request_to_json,
+    embedded_from_json,
+    error_from_json,
+    request_to_json,
+)
 
 _SILENCE_SECONDS = 60.0
 """The server writes at least an empty line every five; a loaded machine gets some slack."""
+
+MAX_EMBED_TEXTS = 32
+"""Of one request: so many, that is a few seconds' work."""
+MAX_EMBED_CHARS = 100_000
+"""Of one text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,13 +127,15 @@ class ModelServerClient:
 
         Raises: ModelLoadError, InvalidConfig from the server; Unavailable if it is full, too slow, or dies.
         """
+        if artifact.root.info.kind is ModelKind.EMBEDDER:
+            raise InvalidConfig(f"{artifact.info.name!r} is an embedder, which answers nothing; choose a chat model")
         request = ChatRequest(
             artifact, tuple(messages), max_new_tokens, temperature, seed, timeout_seconds=self._timeout_seconds
         )
         self._asking += 1
         try:
             await self.start()
-            async with contextlib.aclosing(self._lines(request_to_json(request))) as lines:
+            async with contextlib.aclosing(self._lines("/chat", request_to_json(request))) as lines:
                 async for line in lines:
                     fields = json.loads(line)
                     if "error" in fields:
@@ -136,13 +151,41 @@ class ModelServerClient:
             self._asking -= 1
             self._last_used = time.monotonic()
 
-    async def _lines(self, body: dict[str, object]) -> AsyncGenerator[str, None]:
+    async def embed(self, artifact: ModelArtifact, texts: Sequence[str], *, is_query: bool) -> Embedded:
+        """Return the texts' vectors, in order, and which of them were cut. Cancelling the call stops the work.
+
+        Queries go before what is not. Texts are read as they are: prefixes are the caller's.
+        Raises: InvalidConfig if there are too many texts or one is too long; ModelLoadError from the server;
+        Unavailable if it is full, hangs or dies.
+        """
+        longest = max(map(len, texts), default=0)
+        if len(texts) > MAX_EMBED_TEXTS or longest > MAX_EMBED_CHARS:
+            raise InvalidConfig(
+                f"at most {MAX_EMBED_TEXTS} texts of {MAX_EMBED_CHARS} characters are embedded at once; "
+                f"got {len(texts)}, the longest of {longest}"
+            )
+        request = EmbedRequest(artifact, tuple(texts), is_query)
+        self._asking += 1
+        try:
+            await self.start()
+            async with contextlib.aclosing(self._lines("/embed", embed_request_to_json(request))) as lines:
+                async for line in lines:
+                    fields = json.loads(line)
+                    if "error" in fields:
+                        raise error_from_json(fields)
+                    return embedded_from_json(fields)
+            raise Unavailable("the model server ended without the vectors; ask again")
+        finally:
+            self._asking -= 1
+            self._last_used = time.monotonic()
+
+    async def _lines(self, path: str, body: dict[str, object]) -> AsyncGenerator[str, None]:
         transport = httpx.AsyncHTTPTransport(uds=str(self._process.socket_path))
         timeout = httpx.Timeout(_SILENCE_SECONDS, connect=10.0)
         try:
             async with (
                 httpx.AsyncClient(transport=transport, base_url="http://model-server", timeout=timeout) as client,
-                client.stream("POST", "/chat", json=body) as response,
+                client.stream("POST", path, json=body) as response,
             ):
                 if response.status_code != 200:
                     raise error_from_json(json.loads(await response.aread()))

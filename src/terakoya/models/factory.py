@@ -15,6 +15,7 @@ model_loaders: Registry[type[BaseModelLoader]] = Registry(
         "full": "terakoya.models.full_loader:FullModelLoader",
         "lora": "terakoya.models.lora_loader:LoRAModelLoader",
         "gguf": "terakoya.models.gguf_loader:GGUFModelLoader",
+        "embedder": "terakoya.models.embedder_loader:EmbedderLoader",
     },
     group="terakoya.model_loaders",
 )

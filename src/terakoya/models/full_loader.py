@@ -52,7 +52,7 @@ class FullModelLoader(BaseModelLoader):
             )
         except LIBRARY_ERRORS as error:
             raise cannot_open(artifact, error) from error
-        _refuse_incomplete(artifact, loading)
+        refuse_incomplete(artifact, loading)
         return LoadedModel(module.to(device).eval(), load_tokenizer(artifact.path, artifact.info.name), artifact)
 
 
@@ -83,7 +83,7 @@ def first_line(error: Exception) -> str:
     return f"{type(error).__name__}: {lines[0][:300]}" if lines else type(error).__name__
 
 
-def _refuse_incomplete(artifact: ModelArtifact, loading: dict[str, Any]) -> None:
+def refuse_incomplete(artifact: ModelArtifact, loading: dict[str, Any]) -> None:
     """Transformers fills what is missing with random numbers and a log line; we do not serve those."""
     for problem in ("missing_keys", "mismatched_keys", "unexpected_keys"):
         found = loading.get(problem) or ()

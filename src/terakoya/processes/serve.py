@@ -1,6 +1,6 @@
-"""Entry point of the model server: answers conversations over a Unix socket that only its owner can open. It holds
-the opened models, and leaves when the web process does (its standard input ends). One answer is written at a time,
-a bounded number wait.
+"""Entry point of the model server: answers conversations and embeds texts over a Unix socket that only its owner can
+open. It holds the opened models, and leaves when the web process does (its standard input ends). One answer is written
+at a time; embedding has a thread of its own, where queries go first. A bounded number wait for each.
 """
 
 from __future__ import annotations
@@ -34,8 +34,16 @@ from starlette.routing import Route
 from terakoya.exceptions import AppException, Unavailable
 from terakoya.models.cache import ModelCache
 from terakoya.models.chat_engine import ChatEngine
+from terakoya.models.embedding import EmbeddingEngine, dtype_of
+from terakoya.models.embedding_queue import EmbeddingQueue, EmbedJob
 from terakoya.models.prompt_writer import PromptWriter
-from terakoya.models.wire import ChatRequest, error_to_json, request_from_json
+from terakoya.models.wire import (
+    ChatRequest,
+    embed_request_from_json,
+    embedded_to_json,
+    error_to_json,
+    request_from_json,
+)
 
 MAX_WAITING = 8
 HEARTBEAT_SECONDS = 5.0
@@ -46,10 +54,11 @@ log = logging.getLogger("terakoya.serve")
 
 
 class Server:
-    """The queue in front of the engine."""
+    """The queues in front of the engines."""
 
-    def __init__(self, engine: ChatEngine) -> None:
+    def __init__(self, engine: ChatEngine, embedding: EmbeddingQueue) -> None:
         self._engine = engine
+        self._embedding = embedding
         self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
         self._asked = 0
         """Requests being answered or waiting."""
@@ -61,12 +70,36 @@ class Server:
     async def chat(self, request: Request) -> Response:
         asked = request_from_json(await request.json())
         if not self._take_place():
-            full = Unavailable(f"{MAX_WAITING} requests are waiting for the models already; try again in a moment")
-            return JSONResponse(error_to_json(full), status_code=full.status, headers={"Retry-After": "5"})
+            return _refused(
+                Unavailable(f"{MAX_WAITING} requests are waiting for the models already; try again in a moment")
+            )
         answer = _Answer(asked, asyncio.get_running_loop())
         work = self._worker.submit(answer.write, self._engine)
         work.add_done_callback(self._leave_place)
         return StreamingResponse(answer.lines(work), media_type="application/x-ndjson")
+
+    async def embed(self, request: Request) -> Response:
+        try:
+            job = self._embedding.submit(embed_request_from_json(await request.json()))
+        except Unavailable as full:
+            return _refused(full)
+        return StreamingResponse(self._vectors(job), media_type="application/x-ndjson")
+
+    async def _vectors(self, job: EmbedJob) -> AsyncIterator[bytes]:
+        """Yield empty lines while it lasts, then one of JSON. When the reader goes away, so does the work."""
+        done = asyncio.wrap_future(job.done)
+        try:
+            while not (await asyncio.wait({done}, timeout=HEARTBEAT_SECONDS))[0]:
+                _leave_if_stuck(self._embedding.batch_seconds, STUCK_SECONDS)
+                yield b"\n"
+            yield json.dumps(embedded_to_json(done.result())).encode() + b"\n"
+        except AppException as error:
+            yield json.dumps(error_to_json(error)).encode() + b"\n"
+        except Exception as error:  # noqa: BLE001  of the worker: the reader hears of it, the log has the rest
+            traceback.print_exception(error)
+            yield json.dumps(_internal(error)).encode() + b"\n"
+        finally:
+            job.cancelled.set()
 
     def _take_place(self) -> bool:
         with self._counting:
@@ -100,7 +133,7 @@ class _Answer:
             self._put(error_to_json(error))
         except Exception as error:  # noqa: BLE001  a worker's entry: the reader hears of it, the log has the rest
             traceback.print_exc()
-            self._put({"error": f"{type(error).__name__}: {error}", "code": "internal_error"})
+            self._put(_internal(error))
         finally:
             self._put(None)
 
@@ -111,7 +144,9 @@ class _Answer:
                 try:
                     event = await asyncio.wait_for(self._events.get(), HEARTBEAT_SECONDS)
                 except TimeoutError:
-                    self._leave_if_stuck()
+                    if self._started_at is not None:
+                        busy = time.monotonic() - self._started_at
+                        _leave_if_stuck(busy, self._asked.timeout_seconds + STUCK_SECONDS)
                     yield b"\n"
                     continue
                 if event is None:
@@ -125,17 +160,30 @@ class _Answer:
         with contextlib.suppress(RuntimeError):  # the loop is closed: the process is leaving
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
-    def _leave_if_stuck(self) -> None:
-        if self._started_at is not None:
-            busy = time.monotonic() - self._started_at
-            if busy > self._asked.timeout_seconds + STUCK_SECONDS:
-                print(f"stuck for {busy:.0f} s in one answer: leaving", file=sys.stderr, flush=True)  # noqa: T201
-                os._exit(70)
+
+def _refused(error: Unavailable) -> Response:
+    return JSONResponse(error_to_json(error), status_code=error.status, headers={"Retry-After": "5"})
 
 
-def create_app(engine: ChatEngine) -> Starlette:
-    server = Server(engine)
-    return Starlette(routes=[Route("/health", server.health), Route("/chat", server.chat, methods=["POST"])])
+def _internal(error: Exception) -> dict[str, str]:
+    return {"error": f"{type(error).__name__}: {error}", "code": "internal_error"}
+
+
+def _leave_if_stuck(busy_seconds: float, limit_seconds: float) -> None:
+    if busy_seconds > limit_seconds:
+        print(f"stuck for {busy_seconds:.0f} s in one piece of work: leaving", file=sys.stderr, flush=True)  # noqa: T201
+        os._exit(70)
+
+
+def create_app(engine: ChatEngine, embedding: EmbeddingQueue) -> Starlette:
+    server = Server(engine, embedding)
+    return Starlette(
+        routes=[
+            Route("/health", server.health),
+            Route("/chat", server.chat, methods=["POST"]),
+            Route("/embed", server.embed, methods=["POST"]),
+        ]
+    )
 
 
 def main() -> None:
@@ -151,7 +199,8 @@ def main() -> None:
     prompts = PromptWriter()
     prompts.start()
     listener = _listen(options.socket)
-    app = create_app(ChatEngine(ModelCache(options.cache_bytes), prompts))
+    cache = ModelCache(options.cache_bytes, dtype_of=dtype_of)
+    app = create_app(ChatEngine(cache, prompts), EmbeddingQueue(EmbeddingEngine(cache)))
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
     threading.Thread(target=_leave_with_parent, args=(server,), daemon=True).start()
     try:

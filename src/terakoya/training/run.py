@@ -22,13 +22,13 @@ from terakoya.domain.tasks import CHECKPOINTS, Outcome, TaskState
 from terakoya.models.base_loader import LoadedModel
 from terakoya.models.factory import create_model_loader, loader_type
 from terakoya.models.label_forward import LabelForward, Way
+from terakoya.models.probe import choose_compute_type
 from terakoya.storage.files import write_durably
 from terakoya.storage.json_text import to_json
 from terakoya.training.engine.batching import StepPlan
 from terakoya.training.engine.checkpoint import Checkpoints, Position
 from terakoya.training.engine.fit import ModelShape, get_optimal_batch_size, optimizer_bytes
 from terakoya.training.engine.loop import LoopResult, Stop, TrainingLoop, make_optimizer
-from terakoya.training.engine.probe import choose_compute_type
 from terakoya.training.engine.schedule import Schedule
 from terakoya.training.judging import Judge
 from terakoya.training.keeping import keep

@@ -1,1 +1,1 @@
-"""The parts of one training loop: batching, fit, schedule, checkpoints, the compute probe, and the loop itself."""
+"""The parts of one training loop: batching, fit, schedule, checkpoints, and the loop itself."""

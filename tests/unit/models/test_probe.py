@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from terakoya.training.engine import probe
-from terakoya.training.engine.probe import choose_compute_type
+from terakoya.models import probe
+from terakoya.models.probe import choose_compute_type
 
 
 def test_this_machine_is_measured_and_the_faster_type_taken() -> None:
