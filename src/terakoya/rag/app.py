@@ -15,9 +15,10 @@ from terakoya.domain.models import ModelArtifact, ModelKind
 from terakoya.domain.ports import ModelRepository
 from terakoya.exceptions import InvalidConfig
 from terakoya.models.service import ChatClient
-from terakoya.rag.core.engine import AnswerEngine, AskedMode, Question
+from terakoya.rag.core.engine import AnswerEngine
 from terakoya.rag.core.probe import CitationProbe
 from terakoya.rag.core.session import RAGSession
+from terakoya.rag.core.speaking import AskedMode, Question
 from terakoya.rag.retrieval.retriever import Retriever
 
 DEFAULT_COLLECTION = "default"

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from terakoya.domain.documents import Answer, AnswerMode, Citation, Hit, Verdict
 from terakoya.rag.app import DEFAULT_COLLECTION, MAX_TOP_K
-from terakoya.rag.core.engine import AskedMode
+from terakoya.rag.core.speaking import AskedMode
 
 MAX_QUERY_IN_BODY = 200_000
 """Longer than any question may be: one that is too long is told so by its length, as an invalid query."""

@@ -12,8 +12,9 @@ from types import TracebackType
 from terakoya.domain.documents import Answer, CollectionInfo
 from terakoya.domain.models import ModelArtifact
 from terakoya.exceptions import RAGError
-from terakoya.rag.core.engine import AnswerEngine, AskedMode, Question
+from terakoya.rag.core.engine import AnswerEngine
 from terakoya.rag.core.events import AnswerEvent, Done
+from terakoya.rag.core.speaking import AskedMode, Question
 
 
 class RAGSession:
