@@ -162,7 +162,7 @@ def _ends_at_mark(text: str, line_start: int, match: re.Match[str]) -> bool:
 def _ends_at_period(text: str, line_start: int, period: int, following: str) -> bool:
     if following.islower():
         return False
-    if text[line_start:period].strip().isdigit():  # "1. First, ..."
+    if period - line_start < _MAX_WORD and text[line_start:period].strip().isdigit():  # "1. First, ..."
         return False
     words = text[max(line_start, period - _MAX_WORD) : period].split()
     word = words[-1].lstrip("([\"'“‘-") if words else ""

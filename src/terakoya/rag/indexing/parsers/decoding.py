@@ -42,7 +42,7 @@ def decode_file(path: Path, *, declared: str | None = None) -> Decoded:
     except UnicodeDecodeError as error:
         text = _decode_damaged(content, encoding, error, notices)
     del content
-    name = ENCODING_NAMES.get(encoding, encoding)
+    name = _name(encoding)
     if encoding not in ("utf-8", "utf-8-sig"):
         notices.insert(0, f"converted from {name}")
     if "\0" in text:
@@ -59,10 +59,10 @@ def _encoding_of(path: Path, content: bytes, declared: str | None) -> str:
         return "utf-8-sig"
     if content.startswith(UTF16_MARKS):
         return "utf-16"
-    if declared not in (None, "utf-8") and declared is not None:
+    if declared is not None and declared != "utf-8":
         return declared
     if _ISO_2022_JP.search(content) and content.isascii():
-        return "iso2022_jp"
+        return "iso-2022-jp"
     try:
         content.decode("utf-8")
     except UnicodeDecodeError:
@@ -81,7 +81,7 @@ def _encoding_of(path: Path, content: bytes, declared: str | None) -> str:
 def _decode_damaged(content: bytes, encoding: str, error: UnicodeDecodeError, notices: list[str]) -> str:
     text = content.decode(encoding, errors="replace")
     damaged = text.count("\ufffd")
-    name = ENCODING_NAMES.get(encoding, encoding)
+    name = _name(encoding)
     if damaged > max(1, _MAX_DAMAGED * len(content)):
         raise UnreadableDocument(
             f"the text is not valid {name}: {damaged:,} places cannot be read, the first at byte {error.start:,}; "
@@ -89,6 +89,10 @@ def _decode_damaged(content: bytes, encoding: str, error: UnicodeDecodeError, no
         ) from error
     notices.append(f"{damaged:,} places were not valid {name} and read \ufffd now")
     return text
+
+
+def _name(encoding: str) -> str:
+    return ENCODING_NAMES.get(encoding, encoding.replace("_", "-").upper())
 
 
 def _likely(content: bytes) -> str:

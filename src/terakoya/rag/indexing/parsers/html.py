@@ -30,7 +30,20 @@ _SILENT = frozenset(
             "frameset",
         ),
         *("svg", "canvas", "audio", "video", "map", "button", "select", "datalist", "input", "textarea", "dialog"),
-        *("rp", "rt", "rtc", "annotation", "annotation-xml", "link", "meta", "base", "noframes", "noembed", "progress"),
+        *(
+            "rp",
+            "rt",
+            "rtc",
+            "annotation",
+            "annotation-xml",
+            "link",
+            "meta",
+            "base",
+            "title",
+            "noframes",
+            "noembed",
+            "progress",
+        ),
     )
 )
 _INLINE = frozenset(
@@ -41,6 +54,8 @@ _INLINE = frozenset(
     )
 )
 _HEADINGS = {f"h{level}": level for level in range(1, 7)}
+_LAYOUT = "table, pre, h1, h2, h3"
+"""A table that holds one of these lays out the page; its cells are read as what they hold."""
 _MENUS = frozenset(("nav", "menu"))
 _HIDDEN_STYLE = re.compile(
     r"(?:display:none|visibility:(?:hidden|collapse)|content-visibility:hidden|opacity:0*\.?0*(?:%|;|!|$)"
@@ -161,7 +176,7 @@ class _Walker:
                 self._lists.append(int(start) if start.isascii() and start.isdigit() and len(start) < 7 else 1)
             elif tag == "li":
                 self._mark = self._next_mark()
-            elif tag == "table" and node.css_first("table table, table pre, table h1, table h2, table h3") is None:
+            elif tag == "table" and not any(child.css_first(_LAYOUT) for child in node.iter()):
                 self._tables.append(node.mem_id)
                 self._rows = []
 
