@@ -116,7 +116,7 @@ class AnswerEngine:
             trace_id=trace.id,
             model=outcome.model,
             evidence=tuple(found.hits[: question.top_k]),
-            details={**facts, **outcome.details, "seconds": dict(trace.seconds)},
+            details={**facts, **outcome.details, "seconds": trace.all_seconds()},
         )
         trace.answered(answer)
         await self._keep(question, trace)

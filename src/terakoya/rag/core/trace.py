@@ -61,9 +61,6 @@ class QueryTrace:
             for one in sentences
         ]
 
-    def note(self, **facts: Any) -> None:
-        self._record |= facts
-
     def answered(self, answer: Answer) -> None:
         self._record |= {
             "mode": answer.mode,
@@ -84,9 +81,12 @@ class QueryTrace:
             ],
         }
 
+    def all_seconds(self) -> dict[str, float]:
+        """Seconds a stage, and in all so far."""
+        return self.seconds | {"total": round(time.perf_counter() - self._started, _FIGURES)}
+
     def to_json(self) -> dict[str, Any]:
-        total = round(time.perf_counter() - self._started, _FIGURES)
-        return self._record | {"seconds": self.seconds | {"total": total}}
+        return self._record | {"seconds": self.all_seconds()}
 
 
 def _place_of(hit: Hit) -> dict[str, Any]:
