@@ -13,6 +13,7 @@ import torch
 
 from terakoya.domain.models import ModelArtifact
 from terakoya.exceptions import InvalidConfig, ModelLoadError, UnsafeArtifact
+from terakoya.models.base_loader import LoadedModel
 from terakoya.models.factory import create_model_loader, loader_type
 
 PROMPT = "A prompt, 寺子屋."
@@ -43,6 +44,11 @@ class ModelLoaderContract:
         shutil.copytree(artifact.path, folder)
         return dataclasses.replace(artifact, path=folder)
 
+    def output_of(self, loaded: LoadedModel, ids: torch.Tensor) -> torch.Tensor:
+        logits = loaded.module(input_ids=ids).logits
+        assert isinstance(logits, torch.Tensor)
+        return logits
+
     def test_its_files_are_recognised(self, artifact: ModelArtifact) -> None:
         assert loader_type(artifact) == self.model_type
 
@@ -56,9 +62,9 @@ class ModelLoaderContract:
         first, second = (create_model_loader(self.model_type).load(artifact) for _ in range(2))
         ids = torch.tensor([first.tokenizer(PROMPT)["input_ids"]])
         with torch.inference_mode():
-            logits = first.module(input_ids=ids).logits
-            assert torch.isfinite(logits).all()
-            assert torch.equal(logits, second.module(input_ids=ids).logits)
+            output = self.output_of(first, ids)
+            assert torch.isfinite(output).all()
+            assert torch.equal(output, self.output_of(second, ids))
 
     def test_its_tokenizer_returns_what_it_was_given(self, artifact: ModelArtifact) -> None:
         tokenizer = create_model_loader(self.model_type).load(artifact).tokenizer

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.tiny_embedder import build_tiny_embedder, embedder_artifact
 from tests.tiny_model import build_tiny_adapter, build_tiny_gguf, build_tiny_model, tiny_artifact
 
 from terakoya.domain.models import ModelArtifact
@@ -27,3 +28,8 @@ def tiny_adapter(tiny_base: ModelArtifact, tmp_path_factory: pytest.TempPathFact
 @pytest.fixture(scope="session")
 def tiny_gguf(tmp_path_factory: pytest.TempPathFactory) -> ModelArtifact:
     return tiny_artifact(build_tiny_gguf(tmp_path_factory.mktemp("models") / "gguf" / "tiny.gguf").parent)
+
+
+@pytest.fixture(scope="session")
+def tiny_embedder(tmp_path_factory: pytest.TempPathFactory) -> ModelArtifact:
+    return embedder_artifact(build_tiny_embedder(tmp_path_factory.mktemp("models") / "embedder"))

@@ -3,11 +3,24 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 from tests.tiny_model import tiny_artifact
 
 from terakoya.domain.datasets import Message
 from terakoya.exceptions import ModelNotFound, Unavailable, UnsafeArtifact
-from terakoya.models.wire import ChatRequest, error_from_json, error_to_json, request_from_json, request_to_json
+from terakoya.models.wire import (
+    ChatRequest,
+    Embedded,
+    EmbedRequest,
+    embed_request_from_json,
+    embed_request_to_json,
+    embedded_from_json,
+    embedded_to_json,
+    error_from_json,
+    error_to_json,
+    request_from_json,
+    request_to_json,
+)
 
 
 def test_a_request_survives_the_socket(tmp_path: Path) -> None:
@@ -27,3 +40,18 @@ def test_an_error_arrives_as_what_it_was() -> None:
 def test_an_unknown_code_is_a_failure_of_the_server() -> None:
     arrived = error_from_json({"error": "KeyError: 'x'", "code": "internal_error"})
     assert (arrived.status, str(arrived)) == (503, "KeyError: 'x'")
+
+
+def test_vectors_arrive_bit_for_bit() -> None:
+    vectors = np.random.default_rng(0).normal(size=(3, 5)).astype(np.float32)
+    arrived = embedded_from_json(json.loads(json.dumps(embedded_to_json(Embedded(vectors, (2,))))))
+    assert arrived.truncated == (2,)
+    np.testing.assert_array_equal(arrived.vectors, vectors)
+    assert arrived.vectors.flags.writeable
+    empty = embedded_from_json(embedded_to_json(Embedded(np.zeros((0, 384), dtype=np.float32))))
+    assert empty.vectors.shape == (0, 384)
+
+
+def test_a_request_to_embed_arrives_as_it_was_sent(tmp_path: Path) -> None:
+    request = EmbedRequest(tiny_artifact(tmp_path), ("query: 寺子屋", ""), is_query=True)
+    assert embed_request_from_json(json.loads(json.dumps(embed_request_to_json(request)))) == request
