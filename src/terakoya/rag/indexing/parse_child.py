@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 import structlog
@@ -48,10 +49,10 @@ async def parse_file(
     be opened.
     """
     request = {
-        "path": os.path.abspath(path),
+        "path": str(path.absolute()),  # noqa: ASYNC240  asks no disk
         "parser": parser,
         "filename": filename,
-        "tokenizer": os.path.abspath(tokenizer),
+        "tokenizer": str(tokenizer.absolute()),  # noqa: ASYNC240
         "title": title,
         "memory_bytes": memory_bytes,
         "cpu_seconds": math.ceil(timeout_seconds) + 1,
@@ -68,7 +69,7 @@ async def parse_file(
         return await asyncio.to_thread(_checked, directory, parser)
 
 
-async def _run(request: dict[str, object], directory: Path, timeout_seconds: float) -> int | None:
+async def _run(request: Mapping[str, object], directory: Path, timeout_seconds: float) -> int | None:
     """Return the child's exit code (negative: the signal), None if it was killed for taking too long."""
     with (directory / _RESULT).open("wb") as result, (directory / _LOG).open("wb") as log:
         child = await asyncio.create_subprocess_exec(

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.unit.rag.indexing.hostile import install_hostile_parsers
+from tests.unit.rag.indexing.tokenizer import small_tokenizer
+
+from terakoya.domain.documents import Language
+from terakoya.exceptions import InvalidConfig, RAGError, UnreadableDocument
+from terakoya.rag.indexing.parse_child import ParsedDocument, parse_file
+from terakoya.rag.retrieval.analysis import terms_of
+from terakoya.security.confinement import confinement
+
+Parse = Callable[..., Awaitable[ParsedDocument]]
+MIB = 1 << 20
+
+
+@pytest.fixture
+def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parse:
+    packages = install_hostile_parsers(tmp_path / "packages")
+    monkeypatch.setenv("PYTHONPATH", str(packages))
+    tokenizer = tmp_path / "tokenizer.json"
+    small_tokenizer().save(str(tokenizer))
+    work_dir = tmp_path / "work"
+    work_dir.mkdir()
+
+    async def call(
+        parser: str,
+        content: bytes = b"some text",
+        *,
+        title: str | None = None,
+        seconds: float = 30,
+        memory_bytes: int = 256 * MIB,
+        tokenizer_path: Path = tokenizer,
+    ) -> ParsedDocument:
+        upload = tmp_path / "upload"
+        upload.write_bytes(content)
+        return await parse_file(
+            upload,
+            parser=parser,
+            filename="notes.txt",
+            tokenizer=tokenizer_path,
+            title=title,
+            work_dir=work_dir,
+            timeout_seconds=seconds,
+            memory_bytes=memory_bytes,
+        )
+
+    return call
+
+
+async def test_a_document_comes_back_with_passages_language_and_terms(parse: Parse, tmp_path: Path) -> None:
+    text = "# 返品\n\n商品は三十日以内であれば返品できます。\n\n# 送料\n\n" + "送料は五百円です。" * 60
+    document = await parse("markdown", text.encode("cp932"), title="案内")
+    assert document.title == "返品"
+    assert document.language is Language.JAPANESE
+    assert document.notices == ("converted from CP932 (Shift_JIS as Windows writes it)",)
+    assert document.pages is None
+    last = document.passages[-1]
+    assert last.heading == ("送料",)
+    assert last.terms == terms_of(f"案内\n送料\n{document.text[last.start : last.end]}")
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("parser", "reason"),
+    [
+        ("hoards", "more than the 256 MiB"),
+        ("hoards_slowly", "more than the 256 MiB"),
+        ("crashes", r"crashed \(SIGSEGV\).*256 MiB"),
+        ("aborts", r"crashed \(SIGABRT\)"),
+        ("exits", "exit code 3"),
+        ("raises", "KeyError: 'lost'"),
+        ("recurses", "nested too deeply"),
+        ("wrong_offsets", "refused: its offsets"),
+        ("overlaps", "refused: its offsets"),
+        ("writes_garbage", "refused: it is not JSON"),
+    ],
+)
+async def test_a_parser_that_fails_is_a_document_with_a_reason(parse: Parse, parser: str, reason: str) -> None:
+    with pytest.raises(UnreadableDocument, match=reason):
+        await parse(parser)
+
+
+@pytest.mark.parametrize("parser", ["hangs", "spins"])
+async def test_a_parser_that_does_not_end_is_killed_on_time_and_others_go_on(parse: Parse, parser: str) -> None:
+    started = time.monotonic()
+    slow, quick = await asyncio.gather(parse(parser, seconds=6), parse("plain", b"quick"), return_exceptions=True)
+    assert isinstance(slow, UnreadableDocument)
+    assert str(slow) == "the parser was stopped after 6 s without a result"
+    assert isinstance(quick, ParsedDocument)
+    assert time.monotonic() - started < 20
+
+
+async def test_cancelling_kills_the_child(parse: Parse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "work"))
+    running = asyncio.create_task(parse("hangs"))  # type: ignore[arg-type]
+    children: list[psutil.Process] = []
+    while not children:
+        await asyncio.sleep(0.05)
+        children = [child for child in psutil.Process().children() if "terakoya.processes.parse" in child.cmdline()]
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not any(child.is_running() for child in children)
+    assert list((tmp_path / "work").iterdir()) == []
+
+
+async def test_what_a_parser_started_is_gone_with_it(parse: Parse) -> None:
+    document = await parse("leaves_a_child")
+    left = int(document.text.split()[1])
+    assert not psutil.pid_exists(left) or psutil.Process(left).status() == psutil.STATUS_ZOMBIE
+
+
+async def test_what_a_parser_prints_is_not_taken_for_its_result(parse: Parse) -> None:
+    assert (await parse("prints")).text == "calm text"
+
+
+async def test_a_parser_reaches_no_other_file_process_key_or_network(
+    parse: Parse, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    has = confinement()
+    if not all(has.values()):
+        pytest.skip(f"this kernel lacks a protection: {has}")
+    (tmp_path / "secret.txt").write_text("secret")
+    monkeypatch.setenv("TERAKOYA_API_KEYS", "secret")
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        document = await parse("pries", str(server.getsockname()[1]).encode())
+    assert document.text == "read=refused write=refused connect=refused signal=refused key=False"
+
+
+async def test_an_unknown_parser_and_a_broken_tokenizer_are_not_blamed_on_the_document(
+    parse: Parse, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidConfig, match="unknown parser 'docx'"):
+        await parse("docx")
+    broken = tmp_path / "broken.json"
+    broken.write_text("{}")
+    with pytest.raises(RAGError, match="'broken.json' cannot be opened"):
+        await parse("plain", tokenizer_path=broken)
