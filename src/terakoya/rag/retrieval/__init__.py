@@ -1,0 +1,1 @@
+"""Finding passages: analysis of text, sparse weights, fusion of dense and sparse, the search itself."""

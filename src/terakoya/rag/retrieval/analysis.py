@@ -1,0 +1,113 @@
+"""From text to the terms of the lexical index, Japanese and English mixed as they come; and a text's language.
+
+The same function analyses passages and queries: what it finds in one it finds in the other. Terms are hashed, so no
+vocabulary is kept; it knows nothing of weights or of where terms are stored.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator
+from functools import cache, lru_cache
+from hashlib import blake2b
+from typing import TYPE_CHECKING
+
+from terakoya.domain.documents import Language, Terms
+from terakoya.rag.retrieval.words import UNSPACED, words
+
+if TYPE_CHECKING:
+    from sudachipy import Dictionary, Tokenizer
+
+_SLICE = 12_000
+"""Characters a call of the tokenizer, which takes 49,149 bytes of UTF-8."""
+_UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
+_JAPANESE = re.compile(r"[\u3005-\u3007\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_HIRAGANA = re.compile(r"[\u3041-\u3096]")
+_LOWERCASE = re.compile(r"[a-z]")
+_NOT_CONTENT = frozenset(("助詞", "助動詞", "補助記号", "記号", "空白"))
+
+
+def terms_of(text: str) -> Terms:
+    """Return the terms of ``text`` and how often each occurs; thread-safe.
+
+    Words by morphology (Sudachi's shortest units in their normalised form, without particles) and stem (Snowball),
+    character 1- and 2-grams of scripts without spaces, numbers with and without their units, model numbers.
+    """
+    normal = unicodedata.normalize("NFKC", text).casefold()
+    return dict(Counter(map(_term_id, _terms(normal))))
+
+
+def language_of(text: str) -> Language:
+    """Return the language by its script: where it quotes a little of another, that does not count.
+
+    Capitals are left out, as Japanese is full of names like "GPU"; without hiragana it takes more to be Japanese.
+    """
+    normal = unicodedata.normalize("NFKC", text)
+    japanese = sum(1 for _ in _JAPANESE.finditer(normal))
+    weight = 2 if _HIRAGANA.search(normal) else 1
+    latin = sum(1 for _ in _LOWERCASE.finditer(normal))
+    return Language.JAPANESE if weight * japanese > latin else Language.ENGLISH
+
+
+def _terms(text: str) -> Iterator[str]:
+    yield from words(text, _tools().stem)
+    if not _UNSPACED_RUN.search(text):
+        return
+    for part in _slices(text):
+        for morpheme in _tools().tokenizer.tokenize(part):
+            if morpheme.part_of_speech()[0] not in _NOT_CONTENT and _UNSPACED_RUN.search(morpheme.surface()):
+                yield morpheme.normalized_form()
+    for run in _UNSPACED_RUN.findall(text):
+        for place, character in enumerate(run):
+            yield "1" + character
+            if place + 1 < len(run):
+                yield "2" + run[place : place + 2]
+
+
+def _slices(text: str) -> Iterator[str]:
+    """The lines that need morphology, cut where they are too long for one call."""
+    for line in text.splitlines():
+        if _UNSPACED_RUN.search(line):
+            for start in range(0, len(line), _SLICE):
+                yield line[start : start + _SLICE]
+
+
+@lru_cache(maxsize=200_000)
+def _term_id(term: str) -> int:
+    return int.from_bytes(blake2b(term.encode(), digest_size=4).digest(), "little")
+
+
+class _Tools(threading.local):
+    """Tokenizer and stemmer may each be used by one thread at a time, so every thread has its own."""
+
+    def __init__(self) -> None:
+        from Stemmer import Stemmer
+
+        self.tokenizer: Tokenizer = _make_tokenizer()
+        self.stem = Stemmer("english").stemWord
+
+
+@cache
+def _tools() -> _Tools:
+    return _Tools()
+
+
+_loading = threading.Lock()
+
+
+def _make_tokenizer() -> Tokenizer:
+    from sudachipy import SplitMode
+
+    with _loading:
+        return _dictionary().tokenizer(mode=SplitMode.A)
+
+
+@cache
+def _dictionary() -> Dictionary:
+    """Loaded on first use, in about 0.4 s."""
+    from sudachipy import Dictionary
+
+    return Dictionary(dict="core")
