@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +50,7 @@ def _set_pragmas(connection: sqlite3.Connection, record: Any) -> None:
         "journal_mode=WAL",
         "synchronous=FULL",  # NORMAL loses acknowledged commits in a power cut
         "foreign_keys=ON",
+        "secure_delete=ON",  # what is deleted is overwritten, not left legible in a free page
         "fullfsync=ON",  # macOS: fsync that reaches the disk
     ):
         connection.execute(f"PRAGMA {pragma}")
@@ -87,6 +88,13 @@ def writing(engine: Engine) -> Iterator[Session]:
                 f"another process kept the database locked for {_BUSY_TIMEOUT_SECONDS} seconds; try again"
             ) from error
         raise
+
+
+def forget_deleted(engine: Engine) -> None:
+    """Empty SQLite's log, which still holds what was deleted; while others read, it stays until the next time."""
+    if engine.dialect.name == "sqlite":
+        with closing(engine.raw_connection()) as connection:  # in no transaction, where it would be refused
+            connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)").close()
 
 
 def migrate(engine: Engine) -> None:

@@ -9,22 +9,26 @@ from sqlalchemy import Engine, select
 
 from terakoya.storage.database import reading
 from terakoya.storage.files import DataDir
-from terakoya.storage.tables import DatasetRow, ModelRow
+from terakoya.storage.tables import CollectionRow, DatasetRow, DocumentRow, ModelRow
 
 
 def collect_garbage(engine: Engine, data_dir: DataDir) -> list[str]:
-    """Remove model and data set directories without a row, and all uploads; return what went, relative to the root.
+    """Remove directories of models, data sets, documents and indexes without a row, and all uploads; return what
+    went, relative to the root.
 
     Only the holder of ``DataDir.lock`` may call this, before it serves: another process' upload would be garbage.
     """
     with reading(engine) as session:
-        models = {data_dir.model(sha256).name for sha256 in session.scalars(select(ModelRow.content_sha256))}
-        datasets = set(session.scalars(select(DatasetRow.id)))
-    doomed = [
-        *(path for path in data_dir.models.iterdir() if path.name not in models),
-        *(path for path in data_dir.datasets.iterdir() if path.name not in datasets),
-        *data_dir.uploads.iterdir(),
-    ]
+        named = {
+            data_dir.models: {
+                data_dir.model(sha256).name for sha256 in session.scalars(select(ModelRow.content_sha256))
+            },
+            data_dir.datasets: set(session.scalars(select(DatasetRow.id))),
+            data_dir.documents: set(session.scalars(select(DocumentRow.id))),
+            data_dir.indexes: set(session.scalars(select(CollectionRow.id))),
+            data_dir.uploads: set[str](),
+        }
+    doomed = [path for folder, names in named.items() for path in folder.iterdir() if path.name not in names]
     for path in doomed:
         _remove(path)
     return [path.relative_to(data_dir.root).as_posix() for path in doomed]

@@ -10,6 +10,7 @@ from sqlalchemy import Engine
 from terakoya.domain.tasks import NewModel
 from terakoya.storage.database import database_engine, open_database
 from terakoya.storage.dataset_repository import SqlDatasetRepository
+from terakoya.storage.document_repository import SqlDocumentRepository
 from terakoya.storage.files import DataDir
 from terakoya.storage.model_repository import SqlModelRepository
 from terakoya.storage.task_repository import SqlTaskRepository
@@ -62,3 +63,8 @@ def new_model(tmp_path: Path) -> Callable[..., NewModel]:
         return NewModel(name, kind, directory, parent_id, "llama", 7, "apache-2.0", "folder:made")
 
     return make
+
+
+@pytest.fixture
+def documents(engine: Engine, data_dir: DataDir) -> SqlDocumentRepository:
+    return SqlDocumentRepository(engine, data_dir)

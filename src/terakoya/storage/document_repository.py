@@ -1,0 +1,217 @@
+"""Documents in the database, their original files in the data folder: the DocumentRepository, with collections and
+passages beside. A file is on disk before its row, and goes after it; what a crash leaves between is garbage at start.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Select, delete, func, select
+from sqlalchemy.orm import Session
+
+from terakoya.domain.documents import DocumentInfo, DocumentStatus, Language, Passage, Terms
+from terakoya.domain.tasks import TaskState
+from terakoya.exceptions import Conflict, DocumentNotFound
+from terakoya.storage.collection_repository import SqlCollections, find_collection_row
+from terakoya.storage.database import forget_deleted, reading, writing
+from terakoya.storage.files import move_file_durably, new_id, sync_directory
+from terakoya.storage.passage_repository import SqlPassages, passage_row, shown_title
+from terakoya.storage.tables import DocumentRow, DocumentTextRow, IndexDeletionRow, PassageRow, TaskRow
+
+ORIGINAL_FILE = "original"
+_UNFINISHED = frozenset({DocumentStatus.QUEUED, DocumentStatus.INDEXING})
+_ENDED_BADLY = frozenset({TaskState.FAILED, TaskState.CANCELLED})
+
+
+class SqlDocumentRepository(SqlCollections, SqlPassages):
+    """A document whose task failed or was cancelled is shown as failed, whatever its own row still says, and as
+    queued again once that task is: the task's state is recorded in one place."""
+
+    # -- documents --
+
+    def add_document(
+        self, collection_id: str, upload: Path, *, title: str, filename: str, parser: str, content_sha256: str
+    ) -> DocumentInfo:
+        row = DocumentRow(
+            id=new_id("doc"),
+            collection_id=collection_id,
+            title=title,
+            filename=filename,
+            parser=parser,
+            size_bytes=upload.stat().st_size,
+            content_sha256=content_sha256,
+            version=1,
+            status=DocumentStatus.QUEUED,
+            created_at=datetime.now(UTC),
+            characters=0,
+            notices=[],
+        )
+        folder = self._data_dir.document(row.id)
+        folder.mkdir()
+        try:
+            move_file_durably(upload, folder / ORIGINAL_FILE)
+            sync_directory(folder.parent)
+            with writing(self._engine) as session:
+                find_collection_row(session, collection_id)
+                _refuse_duplicate(session, row)
+                session.add(row)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return _info(row, 0, None)
+
+    def find_duplicate(self, collection_id: str, content_sha256: str) -> DocumentInfo | None:
+        same = _documents().where(
+            DocumentRow.collection_id == collection_id, DocumentRow.content_sha256 == content_sha256
+        )
+        with reading(self._engine) as session:
+            found = session.execute(same).one_or_none()
+            return None if found is None else _read(found)
+
+    def find_document(self, document_id: str) -> DocumentInfo:
+        with reading(self._engine) as session:
+            found = session.execute(_documents().where(DocumentRow.id == document_id)).one_or_none()
+            if found is None:
+                raise _not_found(document_id)
+            return _read(found)
+
+    def list_documents(self, collection_id: str | None = None, *, limit: int = 1000) -> Sequence[DocumentInfo]:
+        query = _documents().order_by(DocumentRow.id.desc()).limit(limit)
+        if collection_id is not None:
+            query = query.where(DocumentRow.collection_id == collection_id)
+        with reading(self._engine) as session:
+            return [_read(found) for found in session.execute(query)]
+
+    def file_of(self, document_id: str) -> Path:
+        return self._data_dir.document(self.find_document(document_id).id) / ORIGINAL_FILE
+
+    def text_of(self, document_id: str) -> str:
+        with reading(self._engine) as session:
+            _find(session, document_id)
+            stored = session.get(DocumentTextRow, document_id)
+            return "" if stored is None else stored.text
+
+    # -- what becomes of them --
+
+    def set_task(self, document_id: str, task_id: str) -> None:
+        with writing(self._engine) as session:
+            row = _find(session, document_id)
+            row.task_id = task_id
+            row.status, row.error, row.error_code = DocumentStatus.QUEUED, None, None
+
+    def set_indexing(self, document_id: str) -> None:
+        with writing(self._engine) as session:
+            row = _find(session, document_id)
+            row.status, row.error, row.error_code = DocumentStatus.INDEXING, None, None
+
+    def set_failed(self, document_id: str, *, error: str, error_code: str) -> None:
+        """One that is gone has nothing to be told of."""
+        with writing(self._engine) as session:
+            row = session.get(DocumentRow, document_id)
+            if row is not None:
+                row.status, row.error, row.error_code = DocumentStatus.FAILED, error, error_code
+
+    def save_parsed(
+        self,
+        document_id: str,
+        *,
+        text: str,
+        title: str | None,
+        language: Language,
+        pages: int | None,
+        notices: Sequence[str],
+        passages: Sequence[tuple[Passage, Terms]],
+    ) -> None:
+        with writing(self._engine) as session:
+            row = _find(session, document_id)
+            row.title = row.title or title or ""
+            row.language, row.pages, row.notices, row.characters = language, pages, list(notices), len(text)
+            session.execute(delete(DocumentTextRow).where(DocumentTextRow.document_id == document_id))
+            session.execute(delete(PassageRow).where(PassageRow.document_id == document_id))
+            session.add(DocumentTextRow(document_id=document_id, text=text))
+            session.add_all(passage_row(passage, terms) for passage, terms in passages)
+
+    def set_ready(self, document_id: str) -> None:
+        with writing(self._engine) as session:
+            row = _find(session, document_id)
+            row.status, row.error, row.error_code = DocumentStatus.READY, None, None
+
+    # -- deleting --
+
+    def delete_document(self, document_id: str) -> None:
+        with writing(self._engine) as session:
+            row = _find(session, document_id)
+            session.add(IndexDeletionRow(document_id=row.id, collection_id=row.collection_id))
+            session.delete(row)
+        forget_deleted(self._engine)
+        shutil.rmtree(self._data_dir.document(document_id), ignore_errors=True)
+
+    def deletions_due(self) -> Sequence[tuple[str, str]]:
+        with reading(self._engine) as session:
+            rows = session.scalars(select(IndexDeletionRow).order_by(IndexDeletionRow.document_id))
+            return [(row.collection_id, row.document_id) for row in rows]
+
+    def deletion_done(self, document_id: str) -> None:
+        with writing(self._engine) as session:
+            session.execute(delete(IndexDeletionRow).where(IndexDeletionRow.document_id == document_id))
+
+
+def _find(session: Session, document_id: str) -> DocumentRow:
+    row = session.get(DocumentRow, document_id)
+    if row is None:
+        raise _not_found(document_id)
+    return row
+
+
+def _not_found(document_id: str) -> DocumentNotFound:
+    return DocumentNotFound(f"no document {document_id!r}; `terakoya documents list` shows their ids")
+
+
+def _refuse_duplicate(session: Session, row: DocumentRow) -> None:
+    same = select(DocumentRow).where(
+        DocumentRow.collection_id == row.collection_id, DocumentRow.content_sha256 == row.content_sha256
+    )
+    if (found := session.scalars(same).one_or_none()) is not None:
+        raise Conflict(f"the collection holds the same file already: {found.filename!r}, document {found.id!r}")
+
+
+def _documents() -> Select[DocumentRow, int, str | None, str | None, str | None]:
+    passages = select(func.count()).where(PassageRow.document_id == DocumentRow.id).scalar_subquery()
+    columns = (DocumentRow, passages, TaskRow.state, TaskRow.error, TaskRow.error_code)
+    return select(*columns).outerjoin(TaskRow, TaskRow.id == DocumentRow.task_id)
+
+
+def _read(found: Any) -> DocumentInfo:
+    row, passages, state, error, error_code = found
+    ended_badly = None
+    if row.status in _UNFINISHED and state in _ENDED_BADLY:
+        ended_badly = (error or "its indexing was cancelled; add the file again to index it", error_code or "cancelled")
+    return _info(row, passages, ended_badly)
+
+
+def _info(row: DocumentRow, passages: int, ended_badly: tuple[str, str] | None) -> DocumentInfo:
+    error, error_code = ended_badly or (row.error, row.error_code)
+    return DocumentInfo(
+        id=row.id,
+        collection_id=row.collection_id,
+        title=shown_title(row.title, row.filename),
+        filename=row.filename,
+        parser=row.parser,
+        size_bytes=row.size_bytes,
+        content_sha256=row.content_sha256,
+        version=row.version,
+        status=DocumentStatus.FAILED if ended_badly else DocumentStatus(row.status),
+        created_at=row.created_at,
+        task_id=row.task_id,
+        error=error,
+        error_code=error_code,
+        language=None if row.language is None else Language(row.language),
+        pages=row.pages,
+        characters=row.characters,
+        passages=passages,
+        notices=tuple(row.notices),
+    )
