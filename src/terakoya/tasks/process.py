@@ -67,8 +67,7 @@ def start_worker(module: str, task_dir: Path, output: Path, environment: Mapping
         raise
     finally:
         os.close(gate_read)
-    _, started_at = _state_and_start(child.pid) or ("X", 0.0)
-    identity = ProcessIdentity(boot_id(), child.pid, started_at)
+    identity = identity_of(child.pid)
     _children[identity] = child
     if sys.platform == "linux":
         # Short of memory, the kernel takes the trainer, not the web process. It may be dead, or a sandbox forbid it.
@@ -81,6 +80,12 @@ def start_worker(module: str, task_dir: Path, output: Path, environment: Mapping
 def boot_id() -> str:
     path = Path("/proc/sys/kernel/random/boot_id")
     return path.read_text().strip() if path.exists() else str(int(psutil.boot_time()))
+
+
+def identity_of(pid: int) -> ProcessIdentity:
+    """Return what tells this process from a later one with its pid; one that has gone already is nobody's."""
+    _, started_at = _state_and_start(pid) or ("X", 0.0)
+    return ProcessIdentity(boot_id(), pid, started_at)
 
 
 def is_alive(identity: ProcessIdentity) -> bool:

@@ -1,6 +1,6 @@
 """The one place that starts, watches and stops worker processes: an asyncio task of the web process, which does all
 that blocks in threads. Stopping it leaves the workers running; the next one adopts them. Knows kinds of task only as
-planners and slots.
+planners, works and slots.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from typing import Any, TypeVar
 
 import structlog
 
-from terakoya.domain.ports import EventLog, TaskPlanner, TaskRepository
+from terakoya.domain.ports import EventLog, InlineWork, TaskPlanner, TaskRepository
 from terakoya.domain.tasks import ProcessIdentity, Task, TaskKind, TaskState
 from terakoya.exceptions import StaleWriter, StorageFull
 from terakoya.storage.control import Action, request_action
 from terakoya.storage.files import DataDir
 from terakoya.tasks.conclusion import conclude
+from terakoya.tasks.inline import InlineTasks
 from terakoya.tasks.launcher import Launcher
 from terakoya.tasks.process import group_is_empty, signal_group, wait_for_exit
 from terakoya.tasks.recovery import recover, settle_unsettled
@@ -49,15 +50,19 @@ class Supervisor:
         data_dir: DataDir,
         *,
         planners: Mapping[TaskKind, TaskPlanner],
+        works: Mapping[TaskKind, InlineWork] | None = None,
         slots: Mapping[TaskKind, int],
         cancel_grace_seconds: float,
         terminate_grace_seconds: float,
     ) -> None:
+        """``planners``: of kinds with a process of their own; ``works``: of kinds that this process does itself."""
         self._repository = repository
         self._event_log = event_log
         self._data_dir = data_dir
         self._launcher = Launcher(repository, event_log, data_dir, planners)
-        self._kinds = tuple(planners)
+        self._inline = InlineTasks(repository, event_log, data_dir, works or {})
+        self._process_kinds = frozenset(planners)
+        self._kinds = (*planners, *(works or {}))
         self._slots = slots
         self._cancel_grace_seconds = cancel_grace_seconds
         self._terminate_grace_seconds = terminate_grace_seconds
@@ -66,6 +71,7 @@ class Supervisor:
         self._changed = asyncio.Event()
         self._stopping = asyncio.Event()
         self._stopped = asyncio.Event()
+        self._inline.on_end(self._changed)
 
     def wake(self) -> None:
         """Look at the queue and at cancellations now; from any thread, also before ``run`` and after ``stop``."""
@@ -117,6 +123,9 @@ class Supervisor:
             queued = await asyncio.to_thread(self._repository.next_queued, kind)
             if queued is None:
                 return
+            if kind not in self._process_kinds:
+                await self._inline.start(queued)
+                continue
             task = await asyncio.to_thread(self._launcher.launch, queued)
             if task.state.is_active:
                 self._watch(task)
@@ -124,7 +133,7 @@ class Supervisor:
                 self._stop_worker_of(task)
 
     def _running(self, kind: TaskKind) -> int:
-        return sum(watched.kind is kind for watched in self._watched.values())
+        return self._inline.running(kind) + sum(watched.kind is kind for watched in self._watched.values())
 
     # -- watch -------------------------------------------------------------------------------------
 
@@ -183,6 +192,7 @@ class Supervisor:
     # -- stop --------------------------------------------------------------------------------------
 
     def _stop_worker_of(self, task: Task) -> None:
+        self._inline.cancel(task.id)
         watched = self._watched.get(task.id)
         if watched is not None and watched.stopper is None:
             watched.stopper = asyncio.create_task(self._stop_worker(watched), name=f"stop {task.id}")
@@ -219,4 +229,4 @@ class Supervisor:
     async def _let_go(self) -> None:
         """Wait for what is being written; every task here ends by itself once ``_stopping`` is set."""
         tasks = [task for watched in self._watched.values() for task in (watched.watcher, watched.stopper) if task]
-        await asyncio.gather(*tasks)
+        await asyncio.gather(*tasks, self._inline.let_go())
