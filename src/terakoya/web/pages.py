@@ -10,11 +10,14 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
 from terakoya.api.dependencies import ContainerDep, Datasets, Models, SettingsDep, Training
 from terakoya.api.machine import system_view
-from terakoya.domain.models import ModelInfo
+from terakoya.domain.models import ModelInfo, ModelKind
 from terakoya.models.sources import STARTERS
 from terakoya.training.methods import STRATEGIES
 from terakoya.web.figures import bytes_text
 from terakoya.web.rendering import STATIC, render
+
+EMBEDDER = "multilingual-e5-small-q4"
+"""The starter that reads documents."""
 
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
@@ -29,7 +32,7 @@ def show_train(request: Request, models: Models, datasets: Datasets) -> HTMLResp
     return render(
         request,
         "train.html",
-        models=models.list(),
+        models=talkers(models.list()),
         datasets=datasets.list(),
         strategies=list(STRATEGIES),
         starter=next(iter(STARTERS)),
@@ -64,8 +67,29 @@ def show_models(request: Request, models: Models) -> HTMLResponse:
 
 @router.get("/try")
 def show_try(request: Request, models: Models) -> HTMLResponse:
-    known = models.list()
+    known = talkers(models.list())
     return render(request, "try.html", models=known, pair=suggested_pair(known))
+
+
+@router.get("/documents")
+def show_documents(request: Request, models: Models, settings: SettingsDep) -> HTMLResponse:
+    return render(
+        request,
+        "documents.html",
+        embedder=EMBEDDER,
+        embedder_missing=all(model.kind != ModelKind.EMBEDDER for model in models.list()),
+        upload_limit=settings.upload_limit_bytes,
+    )
+
+
+@router.get("/ask")
+def show_ask(request: Request, models: Models) -> HTMLResponse:
+    return render(request, "ask.html", models=talkers(models.list()))
+
+
+@router.get("/chat")
+def show_chat(request: Request, models: Models) -> HTMLResponse:
+    return render(request, "chat.html", models=talkers(models.list()))
 
 
 @router.get("/system")
@@ -102,6 +126,11 @@ def lineage_tree(models: Sequence[ModelInfo]) -> list[LineageNode]:
         parent = nodes.get(node.model.parent_id or "")
         (parent.children if parent is not None else roots).append(node)
     return roots
+
+
+def talkers(models: Sequence[ModelInfo]) -> list[ModelInfo]:
+    """Return the models that can answer."""
+    return [model for model in models if model.kind != ModelKind.EMBEDDER]
 
 
 def suggested_pair(models: Sequence[ModelInfo]) -> tuple[str, str] | None:

@@ -11,7 +11,7 @@ from terakoya.domain.models import ModelInfo, ModelKind
 from terakoya.domain.tasks import Task, TaskKind, TaskState
 from terakoya.web.pages import lineage_tree, suggested_pair
 
-PAGES = ["/train", "/runs", "/datasets", "/models", "/try", "/system", "/docs", "/login"]
+PAGES = ["/train", "/runs", "/datasets", "/models", "/try", "/documents", "/ask", "/chat", "/system", "/docs", "/login"]
 HTML = {"accept": "text/html"}
 WEB = Path(__file__).parents[3] / "src" / "terakoya" / "web"
 

@@ -42,27 +42,47 @@ async function fail(status, text) {
   throw new ApiError(parse(text), status);
 }
 
+/** The error envelope; OpenAI's, which the /v1 routes speak, is brought into the form of the others. */
 function parse(text) {
   try {
-    return JSON.parse(text);
+    return flat(JSON.parse(text));
   } catch {
     return {};
   }
 }
 
-/** Send a file as the bare body; fetch cannot report upload progress, XMLHttpRequest can. */
+const flat = (envelope) => (typeof envelope.error === "object" ? { error: envelope.error.message, code: envelope.error.code } : envelope);
+
+/** The error that came as an event in mid-stream. */
+export const streamError = (event) => new ApiError(flat(event), 200);
+
+/** Send a file as the bare body of a new dataset. */
 export function upload(file, name, onProgress) {
+  const path = `/api/datasets/${encodeURIComponent(name)}?filename=${encodeURIComponent(file.name)}`;
+  return send("PUT", path, file, onProgress, { "content-type": "application/octet-stream" });
+}
+
+/** Send a file as a form with text fields. */
+export function uploadForm(path, file, fields, onProgress) {
+  const form = new FormData();
+  for (const [name, value] of Object.entries(fields)) form.append(name, value);
+  form.append("file", file, file.name);
+  return send("POST", path, form, onProgress);
+}
+
+/** fetch cannot report upload progress, XMLHttpRequest can. */
+function send(method, path, body, onProgress, headers = {}) {
   return new Promise((resolve, reject) => {
     const xhr = new XMLHttpRequest();
-    xhr.open("PUT", `/api/datasets/${encodeURIComponent(name)}?filename=${encodeURIComponent(file.name)}`);
-    xhr.setRequestHeader("content-type", "application/octet-stream");
+    xhr.open(method, path);
+    for (const [name, value] of Object.entries(headers)) xhr.setRequestHeader(name, value);
     xhr.upload.addEventListener("progress", (event) => onProgress(event.loaded, event.total));
     xhr.addEventListener("error", () => reject(unreachable()));
     xhr.addEventListener("load", () => {
       if (xhr.status < 300) resolve(JSON.parse(xhr.responseText));
       else fail(xhr.status, xhr.responseText).catch(reject);
     });
-    xhr.send(file);
+    xhr.send(body);
   });
 }
 

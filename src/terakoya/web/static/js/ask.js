@@ -1,0 +1,66 @@
+// A question to the documents; its answer grows as it comes, and earlier ones stay below it.
+
+import { request, serverSent, streamError } from "./api.js";
+import { AnswerView } from "./answer.js";
+import { fillCollections, remember } from "./collections.js";
+import { byId, showError } from "./dom.js";
+import { _ } from "./i18n.js";
+import "./shell.js";
+
+const form = byId("ask-form");
+const question = byId("question");
+let aborter = null;
+
+form.addEventListener("submit", ask);
+byId("stop").addEventListener("click", () => aborter?.abort());
+question.addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  if (!byId("ask").disabled) form.requestSubmit();
+});
+byId("collection").addEventListener("change", () => remember(byId("collection").value) ?? hint());
+
+let known = new Map();
+fillCollections(byId("collection")).then((collections) => {
+  known = collections;
+  hint();
+}, (error) => showError(byId("ask-error"), error));
+
+function hint() {
+  const name = byId("collection").value;
+  const collection = known.get(name);
+  byId("ask-hint").hidden = false;
+  byId("ask-hint").textContent = collection?.documents
+    ? _("Asking %(n)s documents of the collection %(name)s.", { n: collection.documents, name })
+    : _("The collection %(name)s holds no documents yet; add some first.", { name });
+}
+
+async function ask(event) {
+  event.preventDefault();
+  showError(byId("ask-error"), null);
+  working(true);
+  aborter = new AbortController();
+  const view = new AnswerView(question.value.trim());
+  byId("answers").prepend(view.element);
+  try {
+    const body = { query: question.value, collection: byId("collection").value, mode: byId("mode").value, model: byId("model").value || null };
+    const response = await request("POST", "/rag/query/stream", body, aborter.signal);
+    for await (const piece of serverSent(response)) {
+      if (piece.type === "error") throw streamError(piece);
+      view.take(piece);
+    }
+    view.end();
+  } catch (error) {
+    if (error.name === "AbortError") view.end(_("Stopped."));
+    else {
+      view.element.remove();
+      showError(byId("ask-error"), error);
+    }
+  }
+  working(false);
+}
+
+function working(isWorking) {
+  byId("ask").disabled = isWorking;
+  byId("stop").hidden = !isWorking;
+}
