@@ -12,6 +12,7 @@ from terakoya.domain.documents import Hit, Language, Terms
 from terakoya.rag.core.abstention_table import ACROSS_LANGUAGES, WITHIN_LANGUAGE, Table
 from terakoya.rag.core.evidence import Rarity
 from terakoya.rag.core.quantities import quantities_in, unsupported
+from terakoya.rag.indexing.passage_text import indexed_text
 from terakoya.rag.retrieval.analysis import language_of, terms_of
 
 _LOOKED_AT = 10
@@ -48,7 +49,7 @@ def features_of(query: str, terms: Terms, hits: Sequence[Hit], *, passages: int)
     """Return the features by name; there is at least one hit."""
     dense = sorted((hit.dense_score for hit in hits if hit.dense_score is not None), reverse=True)
     sparse = sorted((hit.sparse_score for hit in hits if hit.sparse_score is not None), reverse=True)
-    texts = [terms_of(_indexed(hit)) for hit in hits[:_LOOKED_AT]]
+    texts = [terms_of(indexed_text(hit.title, hit.passage.heading, hit.passage.text)) for hit in hits[:_LOOKED_AT]]
     rarity = Rarity(texts)
     # What one term that a single passage has would score: makes collections of all sizes comparable.
     highest = math.log(1 + (max(passages, 1) - 0.5) / 1.5) * max(len(terms), 1)
@@ -75,10 +76,6 @@ def probability(features: dict[str, float], table: Table) -> float:
     for name, (weight, mean, deviation) in table.weights.items():
         total += weight * (features[name] - mean) / deviation
     return 1 / (1 + math.exp(-max(-60.0, min(60.0, total))))
-
-
-def _indexed(hit: Hit) -> str:
-    return "\n".join((hit.title, *hit.passage.heading, hit.passage.text))
 
 
 def _at(scores: Sequence[float], place: int) -> float:

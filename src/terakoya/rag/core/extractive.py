@@ -17,7 +17,7 @@ from terakoya.rag.core.quantities import quantities_in
 
 MAX_SENTENCES = 3
 MAX_CHARACTERS = 700
-_COMPARED = 16
+_COMPARED = 12
 """Sentences that are embedded: a few milliseconds each."""
 _COMPARED_CHARACTERS = 600
 _SIMILARITY_WEIGHT = 0.5
@@ -28,7 +28,10 @@ _SAME = 0.8
 """From this similarity on two sentences say the same."""
 _QUESTION_DISCOUNT = 0.3
 """A question in a document is seldom the answer to another."""
+_FRAGMENT_DISCOUNT = 0.85
+"""A line that ends without a mark may be a heading that its format does not tell apart; or an item of a list."""
 _QUANTITY_BONUS = 0.08
+_ENDS_WITH_MARK = re.compile(r"[.!?。．｡！？…][)）」』\]\"'”’]*$")
 _ASKS_QUANTITY = re.compile(
     r"\b(?:how (?:many|much|long|often|old|far|large|big|high)|when|what (?:time|date|year|percentage)|until when)\b"
     r"|何[日人回時分年月個件円点歳%名度週]|いくら|いくつ|いつ|何パーセント|どれくらい|どのくらい",
@@ -85,6 +88,8 @@ async def score_sentences(
             score += _QUANTITY_BONUS
         if sentence.is_question:
             score *= _QUESTION_DISCOUNT
+        elif not _ENDS_WITH_MARK.search(sentence.text):
+            score *= _FRAGMENT_DISCOUNT
         scored.append(ScoredSentence(sentence, score, coverage[place], float(cosine)))
     return sorted(scored, key=lambda one: -one.score)
 

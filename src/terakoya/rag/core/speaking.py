@@ -155,7 +155,7 @@ class Speaker:
         elif not any(citation.verified for citation in written.answer.citations):
             failed = sorted({citation.support for citation in written.answer.citations}) or ["no_citation"]
             reason = f"no citation that model {name!r} wrote could be verified ({', '.join(failed)})"
-            details = {"reason": reason, "unverified_model": name}
+            details: dict[str, Any] = {"reason": reason, "unverified_model": name}
             async with aclosing(self._quote(question, found, sentences, trace, details)) as quoted:
                 async for event in quoted:
                     yield event
