@@ -15,6 +15,7 @@ import psutil
 from terakoya import __version__
 from terakoya.api.schemas.system import Cpu, Disk, Gpu, Memory, Protection, SystemView
 from terakoya.config import Settings
+from terakoya.security.confinement import confinement
 from terakoya.security.keys import is_loopback
 
 MIB = 2**20
@@ -55,6 +56,18 @@ def protections(settings: Settings) -> dict[str, Protection]:
         ),
         "process_handles": Protection(
             active=hasattr(os, "pidfd_open"), detail="a worker's end is noticed without mistaking another for it"
+        ),
+        **_parser_protections(),
+    }
+
+
+def _parser_protections() -> dict[str, Protection]:
+    has = confinement()
+    return {
+        "parser_memory_limit": Protection(active=has["memory"], detail="a file that is parsed cannot take all memory"),
+        "parser_without_network": Protection(active=has["network"], detail="what parses a file reaches no network"),
+        "parser_without_files": Protection(
+            active=has["files"], detail="what parses a file opens no other file and starts no program (Landlock)"
         ),
     }
 

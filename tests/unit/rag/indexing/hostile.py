@@ -55,13 +55,15 @@ def pries(path):
         "read": _tried(lambda: secret.read_bytes()),
         "write": _tried(lambda: (path.parent / "new").write_text("x")),
         "connect": _tried(connect),
+        "program": _tried(lambda: subprocess.run([sys.executable, "-c", ""])),
         "signal": _tried(lambda: os.kill(os.getppid(), 0)),
         "key": "TERAKOYA_API_KEYS" in os.environ,
     }
     return Parsed(" ".join(f"{name}={value}" for name, value in found.items()))
 def leaves_a_child(path):
-    child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
-    return Parsed(f"pid {child.pid}")
+    child = os.fork()
+    if child == 0: time.sleep(300); os._exit(0)
+    return Parsed(f"pid {child}")
 def tells_pid(path):
     (Path(os.environ["TMPDIR"]) / "pid").write_text(str(os.getpid())); time.sleep(600)
 """

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+import pytest
+
+from terakoya.exceptions import UnreadableDocument
+from terakoya.rag.indexing.parsers import known_suffixes, parser_for, parsers
+
+
+@pytest.mark.parametrize(
+    ("filename", "head", "parser"),
+    [
+        ("notes.txt", b"text", "plain"),
+        ("README", b"text", "plain"),
+        ("Notes.MD", b"# Title", "markdown"),
+        ("page.htm", b"<p>", "html"),
+        ("page", b"\xef\xbb\xbf \n<!DOCTYPE html>", "html"),
+        ("規程.pdf", b"%PDF-1.7\n", "pdf"),
+        ("paper", b"junk before\n%PDF-1.4", "pdf"),
+        ("notes.txt", "日本語".encode("utf-16"), "plain"),
+    ],
+)
+def test_a_parser_is_chosen_by_name_and_content(filename: str, head: bytes, parser: str) -> None:
+    assert parser_for(filename, head) == parser
+
+
+@pytest.mark.parametrize(
+    ("filename", "head", "reason"),
+    [
+        ("sheet.xlsx", b"PK\x03\x04", r"'sheet\.xlsx' is of a type that is not read; these are: \.txt, .*\.pdf"),
+        ("fake.pdf", b"<html>", "is not a PDF"),
+        ("fake.pdf", b"PK\x03\x04", "ZIP archive"),
+        ("notes.txt", b"%PDF-1.7", r"rename it to \.pdf"),
+        ("notes.txt", b"\x89PNG\r\n", "PNG image"),
+        ("notes.md", b"a\0b", "NUL"),
+        ("empty.txt", b"", "is empty"),
+    ],
+)
+def test_what_is_not_read_is_refused_by_name(filename: str, head: bytes, reason: str) -> None:
+    with pytest.raises(UnreadableDocument, match=reason):
+        parser_for(filename, head)
+
+
+def test_every_row_of_the_table_can_be_loaded() -> None:
+    assert all(callable(parsers.load(name)) for name in ("plain", "markdown", "html", "pdf"))
+    assert ".md" in known_suffixes()
