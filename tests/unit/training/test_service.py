@@ -136,6 +136,13 @@ def test_a_run_cannot_start_from_an_adapter_yet(house: House) -> None:
         house.training.start(request(model="tuned"))
 
 
+def test_an_embedder_is_not_trained(house: House) -> None:
+    house.add_model("finder", "embedder", None)
+    with pytest.raises(InvalidConfig, match="'finder' is an embedder"):
+        house.training.start(request(model="finder"))
+    assert house.training.list() == []
+
+
 def test_a_plan_holds_all_a_process_needs_and_survives_being_written(house: House, tmp_path: Path) -> None:
     task = house.training.start(request())
     launch = house.training.plan(task, tmp_path)
