@@ -117,14 +117,15 @@ async def test_what_a_parser_started_is_gone_with_it(parse: Parse) -> None:
     document = await parse("leaves_a_child")
     left = int(document.text.split()[1])
     async with asyncio.timeout(10):  # killed already; the kernel takes a moment
-        while psutil.pid_exists(left) and psutil.Process(left).status() != psutil.STATUS_ZOMBIE:
+        while psutil.pid_exists(left) and psutil.Process(left).status() != psutil.STATUS_ZOMBIE:  # noqa: ASYNC110
             await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow
 async def test_a_pdf_that_unpacks_to_a_gigabyte_is_stopped(parse: Parse) -> None:
     bomb = decompression_bomb(gigabytes=1)
     assert len(bomb) < 4 * MIB
-    with pytest.raises(UnreadableDocument, match="256 MiB|no text|damaged|stopped after"):
+    with pytest.raises(UnreadableDocument, match=r"256 MiB|no text|damaged|stopped after"):
         await parse("pdf", bomb, seconds=20)
 
 
