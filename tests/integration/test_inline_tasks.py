@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -17,8 +18,8 @@ from terakoya.storage.database import open_database
 from terakoya.storage.event_log import FileEventLog
 from terakoya.storage.files import DataDir
 from terakoya.storage.task_repository import SqlTaskRepository
-from terakoya.tasks.inline import MAX_STARTS
-from terakoya.tasks.process import boot_id
+from terakoya.tasks.process import boot_id, identity_of
+from terakoya.tasks.recovery import MAX_DEATHS, recover
 from terakoya.tasks.service import TaskService
 from terakoya.tasks.supervisor import Supervisor
 
@@ -146,14 +147,44 @@ async def test_what_a_killed_server_was_doing_is_done_by_the_next(house: House) 
     task = house.submit()
     as_left_by_a_killed_server(house, task)
     async with house.supervised():
+        ended = await house.end_of(task)
+    assert (ended.state, ended.attempt) == (TaskState.SUCCEEDED, 1)
+
+
+async def test_what_was_being_cancelled_when_the_server_was_killed_stays_cancelled(house: House) -> None:
+    task = house.submit()
+    as_left_by_a_killed_server(house, task)
+    house.service.cancel(task.id)
+    async with house.supervised():
+        assert (await house.end_of(task)).state is TaskState.CANCELLED
+    assert house.begun == []
+
+
+async def test_a_task_that_this_very_process_could_not_give_back_is_not_waited_for(house: House) -> None:
+    task = house.submit()
+    house.repository.set_owner(house.repository.claim(task.id), identity_of(os.getpid()))
+    async with house.supervised():
         assert (await house.end_of(task)).state is TaskState.SUCCEEDED
 
 
-async def test_a_task_under_which_servers_keep_ending_is_not_begun_for_ever(house: House) -> None:
+def killed(house: House, task: Task, times: int) -> Task:
+    for _ in range(times):
+        if house.repository.find(task.id).state is TaskState.QUEUED:
+            as_left_by_a_killed_server(house, task)
+            recover(house.repository, house.event_log, house.data_dir, inline=frozenset({TaskKind.INGEST}))
+    return house.repository.find(task.id)
+
+
+async def test_a_task_at_whose_same_place_servers_keep_ending_is_not_begun_for_ever(house: House) -> None:
     task = house.submit()
-    for _ in range(MAX_STARTS):
-        claimed = house.repository.claim(task.id)
-        house.repository.release(claimed)
-    async with house.supervised():
-        ended = await house.end_of(task)
-    assert (ended.state, ended.error_code, house.begun) == (TaskState.FAILED, "server_ended", [])
+    ended = killed(house, task, MAX_DEATHS)
+    assert (ended.state, ended.error_code) == (TaskState.FAILED, "server_ended")
+    house.service.resume(task.id)
+    assert killed(house, task, MAX_DEATHS - 1).state is TaskState.QUEUED
+
+
+async def test_a_task_that_gets_further_each_time_may_be_interrupted_any_number_of_times(house: House) -> None:
+    task = house.submit()
+    for done in range(5):
+        house.event_log.append(task.id, EventType.PHASE, attempt=1, phase="embedding", done=done)
+        assert killed(house, task, MAX_DEATHS - 1).state is TaskState.QUEUED

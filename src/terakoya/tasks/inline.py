@@ -1,6 +1,6 @@
 """Tasks that the web process does itself, on its event loop: started, cancelled, ended, and left for the next web
-process when this one stops. Their process is the web process: recovery finds it gone and queues them again. Knows the
-work only as a coroutine.
+process when this one stops. Their process is the web process: recovery finds it gone and queues them again, unless
+it is the task that ends it. Knows the work only as a coroutine.
 """
 
 from __future__ import annotations
@@ -23,8 +23,6 @@ from terakoya.tasks.conclusion import announce
 from terakoya.tasks.process import identity_of
 
 log = structlog.get_logger(__name__)
-MAX_STARTS = 10
-"""A task that so many web processes ended under is not begun again: it may be what ends them."""
 _RETRY_SECONDS = 5.0
 
 
@@ -66,9 +64,6 @@ class InlineTasks:
             task = await asyncio.to_thread(self._claim, queued)
         except (Conflict, StaleWriter):
             return
-        if task.state.is_final:
-            self._changed.set()
-            return
         coroutine = asyncio.create_task(self._see_to_its_end(task), name=f"work {task.id}")
         self._working[task.id] = _Working(task.kind, coroutine)
         await asyncio.sleep(0)  # a coroutine that is cancelled before its first step would never see to anything
@@ -88,9 +83,6 @@ class InlineTasks:
 
     def _claim(self, queued: Task) -> Task:
         claimed = self._repository.claim(queued.id)
-        if claimed.fencing_token >= 2 * MAX_STARTS + claimed.attempt:  # claimed and given back, two numbers a start
-            message = f"the server ended {MAX_STARTS} times while doing this; resume the task to try once more"
-            return self._end(claimed, TaskState.FAILED, error=message, error_code="server_ended")
         running = self._repository.set_owner(claimed, identity_of(os.getpid()))
         self._event_log.append(running.id, EventType.STATE, attempt=running.attempt, state=running.state)
         return running

@@ -5,29 +5,40 @@ left "running". Knows nothing of the event loop.
 from __future__ import annotations
 
 import signal
+from collections.abc import Iterable
 
 import structlog
 
-from terakoya.domain.events import EventType
+from terakoya.domain.events import Event, EventType
 from terakoya.domain.ports import EventLog, TaskRepository
-from terakoya.domain.tasks import ACTIVE_STATES, Task, TaskState
+from terakoya.domain.tasks import ACTIVE_STATES, Task, TaskKind, TaskState
 from terakoya.storage.files import DataDir
 from terakoya.storage.worker_io import has_begun, read_outcome
-from terakoya.tasks.conclusion import announce, conclude
+from terakoya.tasks.conclusion import announce, conclude, fail
 from terakoya.tasks.process import is_alive, signal_group
 
 log = structlog.get_logger(__name__)
 _EVERY_ACTIVE = 1_000_000
+MAX_DEATHS = 10
+"""So often in a row the server may end at one and the same place of a task of its own; then the task is the reason."""
+_INTERRUPTED = "interrupted"
 _CLAIMED = frozenset({TaskState.PREPARING, TaskState.CANCELLING})
 
 
-def recover(repository: TaskRepository, event_log: EventLog, data_dir: DataDir) -> list[Task]:
-    """Conclude tasks whose process is gone, queue again those that never began; return those that still run."""
+def recover(
+    repository: TaskRepository, event_log: EventLog, data_dir: DataDir, *, inline: frozenset[TaskKind] = frozenset()
+) -> list[Task]:
+    """Conclude tasks whose process is gone, queue again those that never began; return those that still run.
+
+    ``inline``: kinds that a web process does itself. Whatever their rows say, nobody works at them now.
+    """
     for task in repository.unannounced():
         announce(task, repository=repository, event_log=event_log)
     running = []
     for task in repository.list_tasks(states=ACTIVE_STATES, limit=_EVERY_ACTIVE):
-        if task.owner is not None and is_alive(task.owner):
+        if task.kind in inline:
+            _take_up(task, repository, event_log)
+        elif task.owner is not None and is_alive(task.owner):
             log.info("task_adopted", task_id=task.id, pid=task.owner.pid)
             running.append(task)
         else:
@@ -44,6 +55,37 @@ def settle_unsettled(repository: TaskRepository, event_log: EventLog, data_dir: 
     for task in repository.list_tasks(states=_CLAIMED, limit=_EVERY_ACTIVE):
         if task.owner is None:
             _settle(task, repository, event_log, data_dir)
+
+
+def _take_up(task: Task, repository: TaskRepository, event_log: EventLog) -> None:
+    """Queue a task that an earlier web process did itself again, unless it was to be stopped, or keeps killing us."""
+    if task.state is TaskState.CANCELLING:
+        announce(repository.finish(task, TaskState.CANCELLED), repository=repository, event_log=event_log)
+        return
+    if task.owner is not None:
+        deaths = 1 + _deaths_without_progress(event_log.read(task.id), task.attempt)
+        if deaths >= MAX_DEATHS:
+            text = f"the server ended {deaths} times at the same place of this {task.kind} task; resume it to try again"
+            fail(task, text, "server_ended", repository=repository, event_log=event_log)
+            return
+        message = "the server ended during this task, which goes on now"
+        event_log.append(task.id, EventType.WARNING, attempt=task.attempt, code=_INTERRUPTED, message=message)
+    _queue_again(task, repository, event_log)
+
+
+def _deaths_without_progress(events: Iterable[Event], attempt: int) -> int:
+    """Return how often it was interrupted since it last got anywhere that it had not been before."""
+    reached, deaths = set(), 0
+    for event in events:
+        if event["attempt"] != attempt:
+            continue
+        place = (event.get("phase"), event.get("done"))
+        if event["type"] == EventType.PHASE and place not in reached:
+            reached.add(place)
+            deaths = 0
+        elif event["type"] == EventType.WARNING and event.get("code") == _INTERRUPTED:
+            deaths += 1
+    return deaths
 
 
 def _settle(task: Task, repository: TaskRepository, event_log: EventLog, data_dir: DataDir) -> None:

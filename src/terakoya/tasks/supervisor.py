@@ -83,7 +83,14 @@ class Supervisor:
         """Recover what an earlier web process left, then start, watch and stop workers until ``stop``."""
         self._loop = asyncio.get_running_loop()
         try:
-            for task in await asyncio.to_thread(recover, self._repository, self._event_log, self._data_dir):
+            adopted = await asyncio.to_thread(
+                recover,
+                self._repository,
+                self._event_log,
+                self._data_dir,
+                inline=frozenset(self._kinds) - self._process_kinds,
+            )
+            for task in adopted:
                 self._watch(task)
             self._changed.set()
             while not self._stopping.is_set():
