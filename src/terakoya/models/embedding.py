@@ -21,8 +21,8 @@ from terakoya.models.probe import choose_compute_type
 from terakoya.models.wire import Embedded, EmbedRequest
 
 BATCH_TOKENS = 1024
-"""Tokens computed at once, padding included. On two cores 512 to 4,096 are equally fast, and a query waits for one
-batch at most."""
+"""Tokens computed at once, padding included: eight passages. More are hardly faster, and a query waits for one batch at
+most."""
 _SMALL_ENCODER = (384, 1536)
 """Widths that the compute type is chosen by."""
 
