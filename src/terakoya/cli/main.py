@@ -14,6 +14,7 @@ import terakoya
 from terakoya.cli import datasets, models, tasks
 from terakoya.cli.ask import ask
 from terakoya.cli.chat import chat
+from terakoya.cli.demo import demo
 from terakoya.cli.doctor import doctor
 from terakoya.cli.output import print_error, remark
 from terakoya.cli.serve import serve
@@ -40,6 +41,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(datasets.app, name="datasets")
 app.command("ask", help=_("Ask the documents; the answer has citations, or says that they do not hold it."))(ask)
 app.command("chat", help=_("Talk with a model: at the terminal, or one question by --prompt or a pipe."))(chat)
+app.command("demo", help=_("Go the whole way once with samples: train, chat, index documents, ask them."))(demo)
 app.command("doctor", help=_("Show what this machine offers and what stands in the way."))(doctor)
 
 

@@ -11,7 +11,7 @@ import terakoya
 from terakoya.cli import main
 from terakoya.exceptions import Conflict
 
-NOUNS = ("serve", "train", "tasks", "models", "datasets", "doctor")
+NOUNS = ("serve", "train", "tasks", "models", "datasets", "chat", "demo", "doctor")
 
 
 def test_help_loads_nothing_heavy() -> None:
