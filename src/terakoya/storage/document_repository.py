@@ -101,7 +101,8 @@ class SqlDocumentRepository(SqlCollections, SqlPassages):
         with writing(self._engine) as session:
             row = _find(session, document_id)
             row.task_id = task_id
-            row.status, row.error, row.error_code = DocumentStatus.QUEUED, None, None
+            if row.status == DocumentStatus.FAILED:  # else the task may be at work already
+                row.status, row.error, row.error_code = DocumentStatus.QUEUED, None, None
 
     def set_indexing(self, document_id: str) -> None:
         with writing(self._engine) as session:

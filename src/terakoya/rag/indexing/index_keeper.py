@@ -1,0 +1,167 @@
+"""Keeps each collection's vector index what the database says it is: written, weighted anew, rebuilt, forgotten, one
+change of a collection at a time. Knows nothing of files, parsers or embedders.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from itertools import islice
+from typing import Any
+
+import structlog
+
+from terakoya.domain.document_ports import DocumentRepository, VectorStore
+from terakoya.domain.documents import CollectionInfo, DocumentInfo, DocumentStatus, IndexedPassage, IndexPoint
+from terakoya.exceptions import AppException
+
+log = structlog.get_logger(__name__)
+ALL = 10**9
+MAX_DRIFT = 0.10
+"""How far the average length may move before every lexical weight of a collection is computed anew."""
+OPTIMIZE_AFTER_POINTS = 10_000
+"""Below it a search that compares everything takes a millisecond or two."""
+_BATCH = 256
+Progress = Callable[[int, int], None]
+"""Told how many passages of how many are written."""
+
+
+class IndexKeeper:
+    """To be used on one event loop. Documents are ready only once all their points are in the index."""
+
+    def __init__(self, documents: DocumentRepository, store: VectorStore) -> None:
+        self._documents = documents
+        self._store = store
+        self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._unoptimized: defaultdict[str, int] = defaultdict(int)
+        self._background: set[asyncio.Task[None]] = set()
+
+    async def add(self, document: DocumentInfo, progress: Progress) -> int:
+        """Write an embedded document's points, then set it ready; return how many.
+
+        Raises: DocumentNotFound, CollectionNotFound if it was deleted meanwhile; Unavailable, StorageFull.
+        """
+        async with self._locks[document.collection_id]:
+            collection = await asyncio.to_thread(self._documents.find_collection, document.collection_id)
+            await self._store.create(collection.id, dimension=collection.dimension)
+            average = await self._settled_average(collection)
+            passages = self._documents.indexed_passages(collection.id, document.id)
+            written = await self._write(collection.id, passages, average, document.passages, progress)
+            await asyncio.to_thread(self._documents.set_ready, document.id)
+        self._optimize_if_grown(collection.id, written)
+        return written
+
+    async def rebuild(self, collection_id: str, progress: Progress) -> int:
+        """Make the index anew from the database; return the number of points. Raises: CollectionNotFound."""
+        async with self._locks[collection_id]:
+            collection = await asyncio.to_thread(self._documents.find_collection, collection_id)
+            average = await asyncio.to_thread(self._documents.actual_average_length, collection_id)
+            await self._store.drop(collection_id)
+            await self._store.create(collection_id, dimension=collection.dimension)
+            written = await self._write_ready(collection_id, average, progress)
+            await asyncio.to_thread(self._documents.set_average_length, collection_id, average)
+        self._unoptimized[collection_id] = 0
+        self._optimize_if_grown(collection_id, written)
+        return written
+
+    async def forget_deleted(self) -> None:
+        """Carry out every deletion that the index may not know of yet. Raises: Unavailable."""
+        for collection_id, document_id in await asyncio.to_thread(self._documents.deletions_due):
+            async with self._locks[collection_id]:
+                if document_id == collection_id:
+                    await self._store.drop(collection_id)
+                elif await self._store.exists(collection_id):
+                    await self._store.delete_document(collection_id, document_id)
+                await asyncio.to_thread(self._documents.deletion_done, document_id)
+
+    async def is_whole(self, collection_id: str) -> bool:
+        """Whether the index holds as many points as the ready documents have passages."""
+        async with self._locks[collection_id]:
+            documents = await asyncio.to_thread(self._documents.list_documents, collection_id, limit=ALL)
+            expected = sum(document.passages for document in documents if document.status is DocumentStatus.READY)
+            if not await self._store.exists(collection_id):
+                return expected == 0
+            found = await self._store.count(collection_id)
+            for document in documents:
+                if document.status is not DocumentStatus.READY and document.passages:
+                    found -= await self._store.count(collection_id, document_id=document.id)
+            return found == expected
+
+    def in_background(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
+        """Do what may fail and is made good at the next start. Cancelled by ``close``."""
+        task = asyncio.create_task(_logged(work, name), name=name)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+        return task
+
+    async def close(self) -> None:
+        """Stop what goes on behind requests, and close the store."""
+        for task in self._background:
+            task.cancel()
+        await asyncio.gather(*self._background, return_exceptions=True)
+        await self._store.close()
+
+    async def _settled_average(self, collection: CollectionInfo) -> float:
+        """Return the average length to weigh by: the pinned one, or the actual one if that has moved too far from it.
+
+        All other points are weighted anew before the new one is pinned: a crash between leaves it to be done again.
+        """
+        actual = await asyncio.to_thread(self._documents.actual_average_length, collection.id)
+        pinned = collection.average_length
+        if pinned and abs(actual - pinned) <= MAX_DRIFT * pinned:
+            return pinned
+        if pinned:
+            written = await self._write_ready(collection.id, actual, lambda done, total: None)
+            log.info("collection_weighted_anew", collection_id=collection.id, points=written, average_length=actual)
+        await asyncio.to_thread(self._documents.set_average_length, collection.id, actual)
+        return actual
+
+    async def _write_ready(self, collection_id: str, average: float, progress: Progress) -> int:
+        documents = await asyncio.to_thread(self._documents.list_documents, collection_id, limit=ALL)
+        ready = {document.id: document.passages for document in documents if document.status is DocumentStatus.READY}
+        passages = (p for p in self._documents.indexed_passages(collection_id) if p.document_id in ready)
+        return await self._write(collection_id, passages, average, sum(ready.values()), progress)
+
+    async def _write(
+        self, collection_id: str, passages: Iterator[IndexedPassage], average: float, total: int, progress: Progress
+    ) -> int:
+        written = 0
+        progress(0, total)
+        async for points in _batches(passages, average):
+            await self._store.upsert(collection_id, points)
+            written += len(points)
+            progress(written, total)
+        return written
+
+    def _optimize_if_grown(self, collection_id: str, written: int) -> None:
+        self._unoptimized[collection_id] += written
+        if self._unoptimized[collection_id] >= OPTIMIZE_AFTER_POINTS:
+            self._unoptimized[collection_id] = 0
+            self.in_background(self._optimize(collection_id), name=f"optimize {collection_id}")
+
+    async def _optimize(self, collection_id: str) -> None:
+        async with self._locks[collection_id]:
+            if await self._store.exists(collection_id):
+                await self._store.optimize(collection_id)
+
+
+async def _batches(passages: Iterator[IndexedPassage], average: float) -> AsyncIterator[list[IndexPoint]]:
+    """Read and weigh in threads, a batch at a time."""
+    while points := await asyncio.to_thread(_next_points, passages, average):
+        yield points
+
+
+def _next_points(passages: Iterator[IndexedPassage], average: float) -> list[IndexPoint]:
+    from terakoya.rag.retrieval.sparse import passage_vector
+
+    return [
+        IndexPoint(p.id, p.document_id, p.embedding, passage_vector(p.terms, average)) for p in islice(passages, _BATCH)
+    ]
+
+
+async def _logged(work: Coroutine[Any, Any, None], name: str) -> None:
+    try:
+        await work
+    except AppException as error:
+        log.warning("index_work_failed", work=name, error=str(error))

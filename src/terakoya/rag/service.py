@@ -1,0 +1,287 @@
+"""What can be done with collections and documents: add, list, read, delete, rebuild, and putting right at start what a
+crash left. Knows storage and background work as ports, nothing of HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import structlog
+
+from terakoya.domain.document_ports import DocumentRepository
+from terakoya.domain.documents import CollectionInfo, DocumentInfo, DocumentStatus
+from terakoya.domain.models import ModelInfo, ModelKind
+from terakoya.domain.names import name_key
+from terakoya.domain.ports import ModelRepository, TaskQueue, TaskRepository
+from terakoya.domain.tasks import FINAL_STATES, Task, TaskKind, TaskState
+from terakoya.exceptions import (
+    CollectionNotFound,
+    Conflict,
+    InvalidConfig,
+    ModelNotFound,
+    TaskNotFound,
+)
+from terakoya.rag.indexing.index_keeper import ALL, IndexKeeper
+from terakoya.rag.indexing.parsers import HEAD_BYTES, parser_for
+
+log = structlog.get_logger(__name__)
+DEFAULT_COLLECTION = "default"
+MAX_TITLE_CHARACTERS = 200
+MAX_TEXT_CHARACTERS = 20_000
+UNNAMED = "document"
+FORGET_SECONDS = 5.0
+"""So long a deletion waits for the index, which may be at work on a large document. What is deleted is out of every
+answer before that."""
+_UNFINISHED = frozenset(TaskState) - FINAL_STATES
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    document: DocumentInfo
+    is_duplicate: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TextSlice:
+    text: str
+    start: int
+    end: int
+    characters: int
+    """Of the whole text."""
+
+
+class DocumentService:
+    def __init__(
+        self,
+        *,
+        documents: DocumentRepository,
+        queue: TaskQueue,
+        tasks: TaskRepository,
+        models: ModelRepository,
+        keeper: IndexKeeper,
+        embedder: str,
+    ) -> None:
+        """``embedder``: the registered model that new collections are pinned to."""
+        self._documents = documents
+        self._queue = queue
+        self._tasks = tasks
+        self._models = models
+        self._keeper = keeper
+        self._embedder = embedder
+
+    # -- collections --
+
+    def add_collection(self, name: str) -> CollectionInfo:
+        """Raises: Conflict if the name is taken; ModelNotFound, naming the command that fetches the embedder."""
+        embedder = self._pinned_embedder()
+        return self._documents.add_collection(
+            name,
+            embedder_id=embedder.id,
+            embedder_sha256=embedder.content_sha256,
+            dimension=int(embedder.card["dimension"]),
+        )
+
+    def list_collections(self) -> Sequence[CollectionInfo]:
+        """By name."""
+        return self._documents.list_collections()
+
+    def get_collection(self, id_or_name: str) -> CollectionInfo:
+        """Raises: CollectionNotFound."""
+        return self._documents.find_collection(id_or_name)
+
+    async def delete_collection(self, id_or_name: str) -> None:
+        """Remove it with its documents and its index. Raises: CollectionNotFound."""
+        await asyncio.to_thread(self._delete_collection_rows, id_or_name)
+        await self._forget()
+
+    def rebuild(self, id_or_name: str) -> Task:
+        """Have the index made anew from the database; one task at a time. Raises: CollectionNotFound."""
+        collection = self._documents.find_collection(id_or_name)
+        for task in self._tasks.list_tasks(kind=TaskKind.REBUILD, states=_UNFINISHED, limit=ALL):
+            if task.request.get("collection_id") == collection.id and task.state is TaskState.QUEUED:
+                return task
+        request = {"collection_id": collection.id}
+        return self._queue.submit(TaskKind.REBUILD, name=collection.name, request=request, resolved={})
+
+    # -- documents --
+
+    def add(
+        self, upload: Path, *, collection: str = DEFAULT_COLLECTION, filename: str | None, title: str | None
+    ) -> Added:
+        """Take over a file and queue its indexing; both survive a crash when this returns. A file that the collection
+        holds already is that document; one that failed is queued again.
+
+        Raises: CollectionNotFound; UnreadableDocument for a type that is not read; InvalidConfig for a title that is
+        too long; ModelNotFound if there is no embedder for a first collection; StorageFull.
+        """
+        label = filename or UNNAMED
+        title = _checked_title(title or "")
+        with upload.open("rb") as file:
+            parser = parser_for(label, file.read(HEAD_BYTES))
+            file.seek(0)
+            sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        found = self._collection_for(collection)
+        if (same := self._documents.find_duplicate(found.id, sha256)) is not None:
+            return Added(self._again(same), is_duplicate=True)
+        try:
+            document = self._documents.add_document(
+                found.id, upload, title=title, filename=label, parser=parser, content_sha256=sha256
+            )
+        except Conflict:  # the same file, sent twice at the same moment
+            if (same := self._documents.find_duplicate(found.id, sha256)) is None:
+                raise
+            return Added(same, is_duplicate=True)
+        return Added(self._queue_ingest(document), is_duplicate=False)
+
+    def list(self, collection: str | None = None, *, limit: int = 1000) -> Sequence[DocumentInfo]:
+        """Newest first. Raises: CollectionNotFound, but for the default one before its first use."""
+        if collection is None:
+            return self._documents.list_documents(limit=limit)
+        try:
+            found = self._documents.find_collection(collection)
+        except CollectionNotFound:
+            if name_key(collection) == DEFAULT_COLLECTION:
+                return []
+            raise
+        return self._documents.list_documents(found.id, limit=limit)
+
+    def get(self, document_id: str) -> DocumentInfo:
+        """Raises: DocumentNotFound."""
+        return self._documents.find_document(document_id)
+
+    async def delete(self, document_id: str) -> None:
+        """Remove its rows and file: from now on no answer has it. Then its points. Raises: DocumentNotFound."""
+        await asyncio.to_thread(self._delete_rows, document_id)
+        await self._forget()
+
+    def text(self, document_id: str, *, start: int = 0, end: int | None = None) -> TextSlice:
+        """Return at most MAX_TEXT_CHARACTERS of the stored text. Raises: DocumentNotFound, InvalidConfig."""
+        end = start + MAX_TEXT_CHARACTERS if end is None else min(end, start + MAX_TEXT_CHARACTERS)
+        if not 0 <= start <= end:
+            raise InvalidConfig(f"a slice of text has 0 <= start <= end; got start={start!r}, end={end!r}")
+        text = self._documents.text_of(document_id)
+        start, end = min(start, len(text)), min(end, len(text))
+        return TextSlice(text[start:end], start, end, len(text))
+
+    def file(self, document_id: str) -> tuple[DocumentInfo, Path]:
+        """Return the document and its original file. Raises: DocumentNotFound."""
+        return self._documents.find_document(document_id), self._documents.file_of(document_id)
+
+    # -- at start --
+
+    async def reconcile(self) -> None:
+        """Put right what a crash left: deletions to carry out, indexes that do not hold what the database does,
+        documents that no task is going to index. Raises: Unavailable, StorageFull: the next start does it again.
+        """
+        await asyncio.to_thread(self._queue_forgotten)
+        await self._keeper.forget_deleted()
+        for collection in await asyncio.to_thread(self._documents.list_collections):
+            if not await self._keeper.is_whole(collection.id):
+                log.warning("index_incomplete", collection_id=collection.id)
+                await asyncio.to_thread(self.rebuild, collection.id)
+
+    def _queue_forgotten(self) -> None:
+        for document in self._documents.list_documents(limit=ALL):
+            if document.status in (DocumentStatus.READY, DocumentStatus.FAILED):
+                continue
+            if document.task_id is None or self._is_final(document.task_id):
+                log.info("document_queued_again", document_id=document.id)
+                self._queue_ingest(document)
+
+    # -- parts --
+
+    def _is_final(self, task_id: str) -> bool:
+        try:
+            return self._tasks.find(task_id).state.is_final
+        except TaskNotFound:
+            return True
+
+    def _queue_ingest(self, document: DocumentInfo) -> DocumentInfo:
+        request: dict[str, Any] = {"document_id": document.id, "collection_id": document.collection_id}
+        task = self._queue.submit(TaskKind.INGEST, name=document.filename, request=request, resolved={})
+        self._documents.set_task(document.id, task.id)
+        return self._documents.find_document(document.id)
+
+    def _again(self, document: DocumentInfo) -> DocumentInfo:
+        """Queue a failed document's task again; any other is left as it is."""
+        if document.status is not DocumentStatus.FAILED:
+            return document
+        if document.task_id is None:
+            return self._queue_ingest(document)
+        try:
+            task = self._queue.resume(document.task_id)
+        except (Conflict, TaskNotFound):  # it is not one that can be resumed
+            return self._queue_ingest(document)
+        self._documents.set_task(document.id, task.id)
+        return self._documents.find_document(document.id)
+
+    def _collection_for(self, id_or_name: str) -> CollectionInfo:
+        try:
+            return self._documents.find_collection(id_or_name)
+        except CollectionNotFound:
+            if name_key(id_or_name) != DEFAULT_COLLECTION:
+                raise
+        try:
+            return self.add_collection(DEFAULT_COLLECTION)
+        except Conflict:  # made by another request at the same moment
+            return self._documents.find_collection(DEFAULT_COLLECTION)
+
+    def _pinned_embedder(self) -> ModelInfo:
+        try:
+            embedder = self._models.find(self._embedder)
+        except ModelNotFound as error:
+            raise ModelNotFound(
+                f"documents need the embedder {self._embedder!r}, which is not here; fetch it first: "
+                f"`terakoya models pull {self._embedder}`"
+            ) from error
+        if embedder.kind is not ModelKind.EMBEDDER:
+            raise InvalidConfig(
+                f"{self._embedder!r} is a model of kind {embedder.kind!r} and gives no vectors; set TERAKOYA_EMBEDDER "
+                "to the name of an embedder"
+            )
+        return embedder
+
+    def _delete_rows(self, document_id: str) -> None:
+        document = self._documents.find_document(document_id)
+        self._stop_task_of(document)
+        self._documents.delete_document(document.id)
+
+    def _delete_collection_rows(self, id_or_name: str) -> None:
+        collection = self._documents.find_collection(id_or_name)
+        for document in self._documents.list_documents(collection.id, limit=ALL):
+            self._stop_task_of(document)
+        self._documents.delete_collection(collection.id)
+
+    def _stop_task_of(self, document: DocumentInfo) -> None:
+        if document.task_id is None or document.status is DocumentStatus.READY:
+            return
+        try:
+            self._queue.cancel(document.task_id)
+        except (Conflict, TaskNotFound):
+            return  # it has ended already
+
+    async def _forget(self) -> None:
+        """Have the index forget what was deleted, waiting a while for it; the rows say already that it is gone."""
+        forgetting = self._keeper.in_background(self._keeper.forget_deleted(), name="forget deleted documents")
+        try:
+            async with asyncio.timeout(FORGET_SECONDS):
+                await asyncio.shield(forgetting)
+        except TimeoutError:
+            log.info("index_deletion_goes_on")
+
+
+def _checked_title(title: str) -> str:
+    """Raises: InvalidConfig."""
+    stored = " ".join(unicodedata.normalize("NFC", title).split())
+    if len(stored) > MAX_TITLE_CHARACTERS or not stored.isprintable():
+        raise InvalidConfig(
+            f"a title has at most {MAX_TITLE_CHARACTERS} characters and none that cannot be printed; "
+            f"got {len(stored)}: {stored[:40]!r}"
+        )
+    return stored
