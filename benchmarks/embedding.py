@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import os
 import statistics
 import sys
 import tempfile
@@ -138,6 +139,7 @@ def main() -> None:
                 if event["type"] == "finished" and event["status"] != "succeeded":
                     sys.exit(f"the embedder could not be fetched: {event.get('error')}")
         figures = asyncio.run(measure(data_dir, options))
+    machine["load_after"] = round(os.getloadavg()[0], 2)
     save("embedding", {"tokens": TOKENS, "passages": options.passages} | figures, machine)
 
 
