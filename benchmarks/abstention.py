@@ -4,9 +4,9 @@ question whose passages are taken out has no answer there.
     TERAKOYA_BENCH_DATA=... python benchmarks/abstention.py --data-dir DIR [--cache DIR]
 
 ``--data-dir``: a data folder with the embedder (``terakoya models pull multilingual-e5-small-q4``). Embeddings are
-computed once and kept in ``--cache``. Half of the articles (of the claims in SciFact) fit the coefficients, the other
-half is what the figures are about. Prints the tables for ``rag/core/abstention_table.py`` and writes
-``benchmarks/results/abstention.json``.
+computed once and kept in ``--cache``. Articles (in SciFact, claims) fall into two halves: what is fitted on one half
+judges the other, which gives the figures and the threshold; the coefficients are then fitted on both.
+Prints the tables for ``rag/core/abstention_table.py`` and writes ``benchmarks/results/abstention.json``.
 """
 
 from __future__ import annotations
@@ -28,13 +28,13 @@ from typing import Any
 import numpy as np
 from machine import describe_machine, save
 
-from terakoya.domain.documents import Hit, Language, Passage, Terms
+from terakoya.domain.documents import Hit, Language, Passage, StoreHit, Terms
 from terakoya.models.client import ModelServerClient
 from terakoya.models.embedder import RegisteredEmbedder
 from terakoya.rag.core import abstention
 from terakoya.rag.core.abstention import features_of
 from terakoya.rag.retrieval.analysis import terms_of
-from terakoya.rag.retrieval.fusion import fuse
+from terakoya.rag.retrieval.fusion import Fused, fuse
 from terakoya.rag.retrieval.sparse import passage_vector, query_vector
 from terakoya.storage.database import open_database
 from terakoya.storage.files import DataDir
@@ -59,7 +59,6 @@ class Question:
     gold: frozenset[int]
     """Passages that answer it, by number."""
     half: int
-    """0 fits, 1 judges."""
 
 
 @dataclass(frozen=True)
@@ -176,36 +175,19 @@ class Collection:
         out = np.isin(self.members, list(without))
         dense = [row for row in np.argsort(-cosines)[: CANDIDATES + len(without)] if not out[row]][:CANDIDATES]
         sparse = [row for row in np.argsort(-scores) if scores[row] > 0 and not out[row]][:CANDIDATES]
-        return self._fused(dense, sparse, cosines, scores)
+        found = fuse(_ranked(dense, cosines), _ranked(sparse, scores), "dbsf")
+        return [self._hit(one) for one in found]
 
-    def _fused(self, dense: Sequence[int], sparse: Sequence[int], cosines: np.ndarray, scores: np.ndarray) -> list[Hit]:
-        return [
-            Hit(
-                Passage(str(row), str(row), 1, 0, 0, 1, self._corpus.texts[self.members[int(row)]]),
-                self._corpus.titles[self.members[int(row)]],
-                value,
-                *((float(cosines[row]), rank + 1) if (rank := _rank(dense, row)) is not None else (None, None)),
-                *((float(scores[row]), rank + 1) if (rank := _rank(sparse, row)) is not None else (None, None)),
-            )
-            for row, value in fused(dense, sparse, cosines, scores)
-        ]
+    def _hit(self, one: Fused) -> Hit:
+        place = self.members[int(one.id)]
+        text = self._corpus.texts[place]
+        passage = Passage(one.id, one.id, 1, 0, 0, len(text), text)
+        ranks = (one.dense_score, one.dense_rank, one.sparse_score, one.sparse_rank)
+        return Hit(passage, self._corpus.titles[place], one.score, *ranks)
 
 
-def _rank(ranked: Sequence[int], row: int) -> int | None:
-    return list(ranked).index(row) if row in ranked else None
-
-
-def fused(
-    dense: Sequence[int], sparse: Sequence[int], cosines: np.ndarray, scores: np.ndarray
-) -> list[tuple[int, float]]:
-    from terakoya.domain.documents import StoreHit
-
-    found = fuse(
-        [StoreHit(str(row), float(cosines[row])) for row in dense],
-        [StoreHit(str(row), float(scores[row])) for row in sparse],
-        "dbsf",
-    )
-    return [(int(hit.id), hit.score) for hit in found]
+def _ranked(rows: Sequence[int], scores: np.ndarray) -> list[StoreHit]:
+    return [StoreHit(str(row), float(scores[row])) for row in rows]
 
 
 def collections(corpus: Corpus, size: int | None) -> Iterator[list[int]]:
@@ -265,7 +247,6 @@ class Fitted:
     deviation: np.ndarray
     weights: np.ndarray
     """The last one is the intercept."""
-    threshold: float
 
     def probabilities(self, found: Sequence[Sample]) -> np.ndarray:
         values = (matrix(found, self.names) - self.mean) / self.deviation
@@ -282,9 +263,7 @@ def fit(found: Sequence[Sample], names: Sequence[str]) -> Fitted:
     mean, deviation = raw.mean(axis=0), np.maximum(raw.std(axis=0), 1e-6)
     values = np.hstack([(raw - mean) / deviation, np.ones((len(raw), 1))])
     labels = np.array([float(sample.is_answerable) for sample in found])
-    strata = [(sample.corpus, sample.size) for sample in found]
-    count = {stratum: strata.count(stratum) for stratum in set(strata)}
-    share = np.array([len(found) / len(count) / count[stratum] for stratum in strata])
+    share = shares(found)
     weights = np.zeros(values.shape[1])
     ridge = RIDGE * np.eye(len(weights))
     ridge[-1, -1] = 0.0
@@ -296,11 +275,29 @@ def fit(found: Sequence[Sample], names: Sequence[str]) -> Fitted:
         weights -= step
         if np.abs(step).max() < 1e-9:
             break
-    fitted = Fitted(tuple(names), mean, deviation, weights, 0.0)
-    chance = fitted.probabilities(found)
-    answerable = labels == 1
-    threshold = weighted_quantile(chance[answerable], share[answerable], 1 - KEPT)
-    return Fitted(tuple(names), mean, deviation, weights, round(float(threshold), 3))
+    return Fitted(tuple(names), mean, deviation, weights)
+
+
+def crossed(found: Sequence[Sample], names: Sequence[str]) -> np.ndarray:
+    """Return each sample's probability by what was fitted on the other half."""
+    chance = np.zeros(len(found))
+    for half in (0, 1):
+        fitted = fit([sample for sample in found if sample.half != half], names)
+        places = [place for place, sample in enumerate(found) if sample.half == half]
+        chance[places] = fitted.probabilities([found[place] for place in places])
+    return chance
+
+
+def threshold_of(found: Sequence[Sample], chance: np.ndarray) -> float:
+    """Return the probability that 90% of the answerable questions reach, corpus and size counting the same."""
+    answerable = np.array([sample.is_answerable for sample in found])
+    return round(weighted_quantile(chance[answerable], shares(found)[answerable], 1 - KEPT), 3)
+
+
+def shares(found: Sequence[Sample]) -> np.ndarray:
+    strata = [(sample.corpus, sample.size) for sample in found]
+    count = {stratum: strata.count(stratum) for stratum in set(strata)}
+    return np.array([len(found) / len(count) / count[stratum] for stratum in strata])
 
 
 def weighted_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
@@ -309,9 +306,8 @@ def weighted_quantile(values: np.ndarray, weights: np.ndarray, share: float) -> 
     return float(values[order][np.searchsorted(reached, share)])
 
 
-def judge(fitted: Fitted, found: Sequence[Sample]) -> dict[str, Any]:
+def judge(found: Sequence[Sample], chance: np.ndarray, threshold: float) -> dict[str, Any]:
     """Area under the curve with a 95% bootstrap interval, and what the threshold keeps and rejects."""
-    chance = fitted.probabilities(found)
     labels = np.array([sample.is_answerable for sample in found])
     positive, negative = chance[labels], chance[~labels]
     drawn = np.random.default_rng(0)
@@ -322,8 +318,8 @@ def judge(fitted: Fitted, found: Sequence[Sample]) -> dict[str, Any]:
         "questions": len(positive),
         "auc": round(area(positive, negative), 3),
         "auc_interval": [round(float(low), 3), round(float(high), 3)],
-        "kept": round(float((positive >= fitted.threshold).mean()), 3),
-        "rejected": round(float((negative < fitted.threshold).mean()), 3),
+        "kept": round(float((positive >= threshold).mean()), 3),
+        "rejected": round(float((negative < threshold).mean()), 3),
         "rejected_when_exactly_90_percent_are_kept": round(float((negative < exact).mean()), 3),
     }
 
@@ -345,7 +341,7 @@ def alone(found: Sequence[Sample], names: Sequence[str]) -> dict[str, float]:
     return {name: round(max(value, 1 - value), 3) for name, value in areas.items()}
 
 
-def table_text(name: str, title: str, fitted: Fitted) -> str:
+def table_text(name: str, title: str, fitted: Fitted, threshold: float) -> str:
     lines = [
         f'        "{feature}": ({weight:.4f}, {mean:.4f}, {deviation:.4f}),'
         for feature, weight, mean, deviation in zip(
@@ -353,7 +349,7 @@ def table_text(name: str, title: str, fitted: Fitted) -> str:
         )
     ]
     head = [f"{name} = Table(", f'    "{title}",', f"    {fitted.weights[-1]:.4f},", "    {"]
-    return "\n".join((*head, *lines, "    },", f"    {fitted.threshold},", ")"))
+    return "\n".join((*head, *lines, "    },", f"    {threshold},", ")"))
 
 
 def main() -> None:
@@ -367,20 +363,24 @@ def main() -> None:
     corpora = [jsquad(), scifact()]
     vectors = asyncio.run(embed(corpora, options.data_dir, options.cache))
     found = [sample for corpus in corpora for sample in samples(corpus, vectors, options.questions)]
-    fitting = [sample for sample in found if sample.half == 0]
-    judging = [sample for sample in found if sample.half == 1]
     names = tuple(found[0].features)
-    dense = fit(fitting, DENSE_ONLY)
-    figures: dict[str, Any] = {"dense_only": judge(dense, judging)}
+    figures: dict[str, Any] = {}
     for corpus in corpora:
-        own = fit([sample for sample in fitting if sample.corpus == corpus.name], names)
-        own_judging = [sample for sample in judging if sample.corpus == corpus.name]
-        figures[corpus.name] = judge(own, own_judging)
-        for size in dict.fromkeys(sample.size for sample in own_judging):
-            part = [sample for sample in own_judging if sample.size == size]
-            figures[f"{corpus.name}-{size}"] = judge(own, part) | {"auc_of_one_feature": alone(part, names)}
-        print(table_text(corpus.language.name, corpus.language.value, own))
-    print(table_text("ACROSS_LANGUAGES", "across_languages", dense))
+        own = [sample for sample in found if sample.corpus == corpus.name]
+        chance = crossed(own, names)
+        threshold = threshold_of(own, chance)
+        figures[corpus.name] = judge(own, chance, threshold)
+        for size in dict.fromkeys(sample.size for sample in own):
+            places = [place for place, sample in enumerate(own) if sample.size == size]
+            part = [own[place] for place in places]
+            figures[f"{corpus.name}-{size}"] = judge(part, chance[places], threshold) | {
+                "auc_of_one_feature": alone(part, names)
+            }
+        print(table_text(corpus.language.name, corpus.language.value, fit(own, names), threshold))
+    chance = crossed(found, DENSE_ONLY)
+    threshold = threshold_of(found, chance)
+    figures["dense_only"] = judge(found, chance, threshold)
+    print(table_text("ACROSS_LANGUAGES", "across_languages", fit(found, DENSE_ONLY), threshold))
     print(f"\nwritten to {save('abstention', figures, machine)}", file=sys.stderr)
 
 
