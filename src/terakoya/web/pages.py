@@ -16,9 +16,6 @@ from terakoya.training.methods import STRATEGIES
 from terakoya.web.figures import bytes_text
 from terakoya.web.rendering import STATIC, render
 
-EMBEDDER = "multilingual-e5-small-q4"
-"""The starter that reads documents."""
-
 router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
 
 
@@ -73,11 +70,12 @@ def show_try(request: Request, models: Models) -> HTMLResponse:
 
 @router.get("/documents")
 def show_documents(request: Request, models: Models, settings: SettingsDep) -> HTMLResponse:
+    known = {name for model in models.list() for name in (model.id, model.name)}
     return render(
         request,
         "documents.html",
-        embedder=EMBEDDER,
-        embedder_missing=all(model.kind != ModelKind.EMBEDDER for model in models.list()),
+        embedder=settings.embedder,
+        embedder_missing=settings.embedder not in known,
         upload_limit=settings.upload_limit_bytes,
     )
 
