@@ -1,0 +1,176 @@
+"""The vector store in this process: one Qdrant Edge shard a collection, in its own folder. Knows nothing of documents
+beyond their ids.
+
+``<folder>/current.json`` names the shard that counts and its dimension, and is replaced by rename: a collection is
+there or not, never half made. An index that cannot be opened is an error that names the way out; it is not deleted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from terakoya.domain.documents import IndexPoint, SparseVector, StoreHit, Vector
+from terakoya.exceptions import Conflict, InvalidConfig, RAGError
+from terakoya.storage.files import full_disk_is_named, new_id, sync_directory, write_durably
+from terakoya.storage.vector_store.checking import check_points, check_vector
+from terakoya.storage.vector_store.shard import Shard, errors_are_named
+
+_CURRENT = "current.json"
+
+
+@dataclass(frozen=True, slots=True)
+class _Index:
+    shard: Shard
+    dimension: int
+
+
+class EdgeVectorStore:
+    """``folder_of`` gives a collection's folder, as ``DataDir.index`` does."""
+
+    def __init__(self, folder_of: Callable[[str], Path]) -> None:
+        self._folder_of = folder_of
+        self._open: dict[str, _Index] = {}
+        self._lock = threading.RLock()
+
+    async def create(self, collection_id: str, *, dimension: int) -> None:
+        await asyncio.to_thread(self._create, collection_id, dimension)
+
+    async def exists(self, collection_id: str) -> bool:
+        return await asyncio.to_thread((self._folder_of(collection_id) / _CURRENT).exists)
+
+    async def drop(self, collection_id: str) -> None:
+        await asyncio.to_thread(self._drop, collection_id)
+
+    async def upsert(self, collection_id: str, points: Sequence[IndexPoint]) -> None:
+        def write() -> None:
+            index = self._index(collection_id)
+            check_points(points, index.dimension)
+            index.shard.upsert(points)
+            index.shard.flush()
+
+        await asyncio.to_thread(write)
+
+    async def delete_document(self, collection_id: str, document_id: str) -> None:
+        def delete() -> None:
+            shard = self._index(collection_id).shard
+            shard.delete_document(document_id)
+            shard.flush()
+
+        await asyncio.to_thread(delete)
+
+    async def count(self, collection_id: str, *, document_id: str | None = None) -> int:
+        return await asyncio.to_thread(lambda: self._index(collection_id).shard.count(document_id))
+
+    async def search_dense(
+        self, collection_id: str, vector: Vector, *, limit: int, document_ids: Sequence[str] | None = None
+    ) -> Sequence[StoreHit]:
+        def search() -> list[StoreHit]:
+            index = self._index(collection_id)
+            check_vector(vector, index.dimension)
+            return index.shard.search_dense(vector, limit, document_ids)
+
+        return await asyncio.to_thread(search)
+
+    async def search_sparse(
+        self, collection_id: str, vector: SparseVector, *, limit: int, document_ids: Sequence[str] | None = None
+    ) -> Sequence[StoreHit]:
+        return await asyncio.to_thread(
+            lambda: self._index(collection_id).shard.search_sparse(vector, limit, document_ids)
+        )
+
+    async def optimize(self, collection_id: str) -> None:
+        await asyncio.to_thread(lambda: self._index(collection_id).shard.optimize())
+
+    async def close(self) -> None:
+        def close_all() -> None:
+            with self._lock:
+                while self._open:
+                    self._open.popitem()[1].shard.close()
+
+        await asyncio.to_thread(close_all)
+
+    def _index(self, collection_id: str) -> _Index:
+        """The open index, opened now if need be."""
+        with self._lock:
+            if collection_id not in self._open:
+                folder = self._folder_of(collection_id)
+                current = _read_current(folder)
+                if current is None:
+                    raise RAGError(
+                        f"the collection {collection_id!r} has no search index; "
+                        "`terakoya documents rebuild COLLECTION` makes one from its documents"
+                    )
+                name, dimension = current
+                self._open[collection_id] = _Index(Shard.load(folder / name), dimension)
+                _remove_others(folder, name)
+            return self._open[collection_id]
+
+    def _create(self, collection_id: str, dimension: int) -> None:
+        if not 1 <= dimension <= 65_536:
+            raise InvalidConfig(f"vectors have 1 to 65,536 dimensions; got {dimension!r}")
+        folder = self._folder_of(collection_id)
+        with self._lock:
+            current = _read_current(folder)
+            if current is not None:
+                if current[1] != dimension:
+                    raise Conflict(
+                        f"the index of {collection_id!r} has vectors of {current[1]} dimensions, not {dimension}; "
+                        "drop it before making another"
+                    )
+                return
+            with full_disk_is_named(folder):
+                folder.mkdir(exist_ok=True)
+                sync_directory(folder.parent)
+                name = new_id("shard")
+                shard = Shard.create(folder / name, dimension=dimension)
+                write_durably(folder / _CURRENT, json.dumps({"shard": name, "dimension": dimension}).encode())
+            self._open[collection_id] = _Index(shard, dimension)
+
+    def _drop(self, collection_id: str) -> None:
+        folder = self._folder_of(collection_id)
+        with self._lock:
+            if not folder.exists():
+                return
+            if collection_id in self._open:
+                self._open.pop(collection_id).shard.close()
+            else:
+                _refuse_if_in_use(folder)
+            (folder / _CURRENT).unlink(missing_ok=True)
+            sync_directory(folder)
+            shutil.rmtree(folder)
+            sync_directory(folder.parent)
+
+
+def _read_current(folder: Path) -> tuple[str, int] | None:
+    try:
+        content = json.loads((folder / _CURRENT).read_bytes())
+        return str(content["shard"]), int(content["dimension"])
+    except FileNotFoundError:
+        return None
+    except (ValueError, KeyError, TypeError) as error:
+        with errors_are_named(folder):
+            raise ValueError(f"{_CURRENT!r} is damaged: {error}") from error
+        raise AssertionError from error
+
+
+def _remove_others(folder: Path, current: str) -> None:
+    """What an interrupted ``create`` or ``optimize`` left."""
+    for path in folder.iterdir():
+        if path.is_dir() and path.name != current:
+            shutil.rmtree(path)
+
+
+def _refuse_if_in_use(folder: Path) -> None:
+    """Raises: Conflict if another process has the index open; whatever else is wrong with it may be dropped."""
+    try:
+        current = _read_current(folder)
+        if current is not None:
+            Shard.load(folder / current[0]).close()
+    except RAGError:
+        return

@@ -1,0 +1,147 @@
+"""One open Qdrant Edge shard: every call into the library, and what its errors mean. Knows no collection names and no
+event loop.
+
+The library holds Python's global lock for the whole of each call, so calls are kept short.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from terakoya.domain.documents import IndexPoint, SparseVector, StoreHit, Vector
+from terakoya.exceptions import AppException, Conflict, RAGError, StorageFull
+
+if TYPE_CHECKING:
+    import qdrant_edge
+
+DENSE, SPARSE, DOCUMENT = "dense", "sparse", "document_id"
+_POINTS_A_CALL = 64
+"""About 5 ms."""
+
+
+class Shard:
+    """Thread-safe: one lock around every call."""
+
+    def __init__(self, shard: qdrant_edge.EdgeShard) -> None:
+        import qdrant_edge
+
+        self._edge = qdrant_edge
+        self._shard = shard
+        self._lock = threading.Lock()
+
+    @classmethod
+    def create(cls, folder: Path, *, dimension: int) -> Shard:
+        """Make an empty shard in a new folder, on disk when this returns."""
+        import qdrant_edge as edge
+
+        folder.mkdir(parents=True)
+        with errors_are_named(folder):
+            config = edge.EdgeConfig(
+                vectors={DENSE: edge.EdgeVectorParams(dimension, edge.Distance.Cosine)},
+                sparse_vectors={SPARSE: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
+            )
+            shard = cls(edge.EdgeShard.create(str(folder), config))
+            shard._update(edge.UpdateOperation.create_field_index(DOCUMENT, edge.PayloadSchemaType.Keyword))
+        shard.flush()
+        return shard
+
+    @classmethod
+    def load(cls, folder: Path) -> Shard:
+        """Raises: Conflict if another process has it; RAGError if its files are not whole."""
+        import qdrant_edge as edge
+
+        with errors_are_named(folder):
+            return cls(edge.EdgeShard.load(str(folder)))
+
+    def upsert(self, points: Sequence[IndexPoint]) -> None:
+        edge = self._edge
+        for start in range(0, len(points), _POINTS_A_CALL):
+            batch = [
+                edge.Point(
+                    point.id,
+                    {
+                        DENSE: point.dense.tolist(),
+                        SPARSE: edge.SparseVector(list(point.sparse.indices), list(point.sparse.values)),
+                    },
+                    {DOCUMENT: point.document_id},
+                )
+                for point in points[start : start + _POINTS_A_CALL]
+            ]
+            self._update(edge.UpdateOperation.upsert_points(batch))
+
+    def delete_document(self, document_id: str) -> None:
+        self._update(self._edge.UpdateOperation.delete_points_by_filter(self._of_documents([document_id])))
+
+    def flush(self) -> None:
+        """Make everything written so far survive a power cut."""
+        with self._calling():
+            self._shard.flush()
+
+    def count(self, document_id: str | None) -> int:
+        chosen = None if document_id is None else self._of_documents([document_id])
+        with self._calling():
+            return self._shard.count(self._edge.CountRequest(exact=True, filter=chosen))
+
+    def search_dense(self, vector: Vector, limit: int, document_ids: Sequence[str] | None) -> list[StoreHit]:
+        return self._search(self._edge.Query.Nearest(vector.tolist(), using=DENSE), limit, document_ids)
+
+    def search_sparse(self, vector: SparseVector, limit: int, document_ids: Sequence[str] | None) -> list[StoreHit]:
+        sparse = self._edge.SparseVector(list(vector.indices), list(vector.values))
+        return self._search(self._edge.Query.Nearest(sparse, using=SPARSE), limit, document_ids)
+
+    def optimize(self) -> None:
+        """Minutes for large shards, during which no other thread of the process runs."""
+        with self._calling():
+            self._shard.optimize()
+
+    def close(self) -> None:
+        with self._calling():
+            self._shard.close()
+
+    def _search(self, query: qdrant_edge.Query, limit: int, document_ids: Sequence[str] | None) -> list[StoreHit]:
+        chosen = None if document_ids is None else self._of_documents(document_ids)
+        request = self._edge.QueryRequest(limit=limit, query=query, filter=chosen)
+        with self._calling():
+            return [StoreHit(str(point.id), point.score) for point in self._shard.query(request)]
+
+    def _update(self, operation: qdrant_edge.UpdateOperation) -> None:
+        with self._calling():
+            self._shard.update(operation)
+
+    def _of_documents(self, document_ids: Sequence[str]) -> qdrant_edge.Filter:
+        edge = self._edge
+        condition = edge.FieldCondition(DOCUMENT, match=edge.MatchAny(list(document_ids)))
+        chosen: qdrant_edge.Filter = edge.Filter(must=[condition])
+        return chosen
+
+    @contextmanager
+    def _calling(self) -> Iterator[None]:
+        with self._lock, errors_are_named():
+            yield
+
+
+@contextmanager
+def errors_are_named(folder: Path | None = None) -> Iterator[None]:
+    """Turn the library's errors, all of the class Exception, into ours. ``folder``: what is being opened."""
+    try:
+        yield
+    except AppException:
+        raise
+    except Exception as error:
+        reason = str(error)
+        if "No space left" in reason or "os error 28" in reason:
+            raise StorageFull(f"no space left for the search index ({reason}); free some space") from error
+        if folder is None:
+            raise RAGError(f"the search index failed: {reason}") from error
+        if "WouldBlock" in reason:
+            raise Conflict(
+                f"the search index in {str(folder)!r} is open in another process; stop that one first"
+            ) from error
+        raise RAGError(
+            f"the search index in {str(folder)!r} cannot be opened: {reason}. Nothing was deleted; the documents are "
+            "safe in the database, and `terakoya documents rebuild COLLECTION` makes the index anew from them"
+        ) from error
