@@ -10,20 +10,27 @@ from terakoya.config import Settings
 from terakoya.data.service import DatasetService
 from terakoya.domain.tasks import TaskKind
 from terakoya.models.client import ModelServerClient
+from terakoya.models.embedder import RegisteredEmbedder
 from terakoya.models.service import ModelService
+from terakoya.rag.indexing.index_keeper import IndexKeeper
+from terakoya.rag.indexing.indexer import Indexer, ParseLimits
+from terakoya.rag.service import DocumentService
 from terakoya.storage.database import open_database
 from terakoya.storage.dataset_repository import SqlDatasetRepository
+from terakoya.storage.document_repository import SqlDocumentRepository
 from terakoya.storage.event_log import FileEventLog
 from terakoya.storage.files import DataDir, new_id
 from terakoya.storage.garbage import collect_garbage
 from terakoya.storage.model_repository import SqlModelRepository
 from terakoya.storage.task_repository import SqlTaskRepository
+from terakoya.storage.vector_store.edge import EdgeVectorStore
 from terakoya.tasks.service import TaskService
 from terakoya.tasks.supervisor import Supervisor
 from terakoya.training.service import TrainingService
 
 PULL_SLOTS = 1
 """Pulls at once: they share one network link and one disk."""
+REBUILD_SLOTS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +45,8 @@ class Container:
     models: ModelService
     model_client: ModelServerClient
     training: TrainingService
+    documents: DocumentService
+    index_keeper: IndexKeeper
 
 
 def build_container(settings: Settings) -> Container:
@@ -52,6 +61,7 @@ def build_container(settings: Settings) -> Container:
     task_rows = SqlTaskRepository(engine, data_dir)
     model_rows = SqlModelRepository(engine, data_dir)
     dataset_rows = SqlDatasetRepository(engine, data_dir)
+    document_rows = SqlDocumentRepository(engine, data_dir)
     event_log = FileEventLog(data_dir)
     tasks = TaskService(task_rows, event_log, data_dir)
 
@@ -73,12 +83,35 @@ def build_container(settings: Settings) -> Container:
         folders=data_dir,
         threads=settings.training_threads,
     )
+    embedder = RegisteredEmbedder(model_rows, model_client)
+    index_keeper = IndexKeeper(document_rows, EdgeVectorStore(data_dir.index))
+    documents = DocumentService(
+        documents=document_rows,
+        queue=tasks,
+        tasks=task_rows,
+        models=model_rows,
+        keeper=index_keeper,
+        embedder=settings.embedder,
+    )
+    indexer = Indexer(
+        documents=document_rows,
+        embedder=embedder,
+        models=model_rows,
+        keeper=index_keeper,
+        limits=ParseLimits(data_dir.uploads, settings.parse_timeout_seconds, settings.parse_memory_bytes),
+    )
     supervisor = Supervisor(
         task_rows,
         event_log,
         data_dir,
         planners={TaskKind.TRAINING: training.plan, TaskKind.PULL: models.plan_pull},
-        slots={TaskKind.TRAINING: settings.training_slots, TaskKind.PULL: PULL_SLOTS},
+        works={TaskKind.INGEST: indexer.ingest, TaskKind.REBUILD: indexer.rebuild},
+        slots={
+            TaskKind.TRAINING: settings.training_slots,
+            TaskKind.PULL: PULL_SLOTS,
+            TaskKind.INGEST: settings.ingest_slots,
+            TaskKind.REBUILD: REBUILD_SLOTS,
+        },
         cancel_grace_seconds=settings.cancel_grace_seconds,
         terminate_grace_seconds=settings.terminate_grace_seconds,
     )
@@ -97,4 +130,6 @@ def build_container(settings: Settings) -> Container:
         models=models,
         model_client=model_client,
         training=training,
+        documents=documents,
+        index_keeper=index_keeper,
     )

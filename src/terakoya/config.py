@@ -52,6 +52,15 @@ class Settings(BaseSettings):
     model_server_idle_seconds: float = Field(default=600.0, gt=0)
     """The model server is stopped after so long without a request."""
     generation_timeout_seconds: float = Field(default=120.0, gt=0)
+    document_limit_bytes: int = Field(default=200_000_000, ge=1)
+    embedder: str = Field(default="multilingual-e5-small-q4", min_length=1, max_length=100)
+    """The registered model that new collections are pinned to."""
+    ingest_slots: int = Field(default=2, ge=1, le=64)
+    """Documents that are indexed at once; others queue."""
+    parse_timeout_seconds: float = Field(default=120.0, gt=0)
+    """A parser that takes longer is killed and its document failed."""
+    parse_memory_bytes: int = Field(default=GIB, ge=2**26)
+    """What a parser may take besides what its process needs anyway."""
 
     @field_validator("api_keys", "allowed_hosts", mode="before")
     @classmethod

@@ -13,6 +13,7 @@ from terakoya.bootstrap import Container
 from terakoya.config import Settings
 from terakoya.data.service import DatasetService
 from terakoya.models.service import ModelService
+from terakoya.rag.service import DocumentService
 from terakoya.tasks.service import TaskService
 from terakoya.training.service import TrainingService
 
@@ -44,11 +45,16 @@ def get_models(container: ContainerDep) -> ModelService:
     return container.models
 
 
+def get_documents(container: ContainerDep) -> DocumentService:
+    return container.documents
+
+
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 Tasks = Annotated[TaskService, Depends(get_tasks)]
 Training = Annotated[TrainingService, Depends(get_training)]
 Datasets = Annotated[DatasetService, Depends(get_datasets)]
 Models = Annotated[ModelService, Depends(get_models)]
+Documents = Annotated[DocumentService, Depends(get_documents)]
 
 
 After = Annotated[int, Query(ge=0, le=2**53, description="the last seq already seen")]

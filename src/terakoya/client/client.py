@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from terakoya.client.errors import error_from_openai
-from terakoya.client.resources import Datasets, Models, Runs, Tasks
+from terakoya.client.resources import Collections, Datasets, Documents, Models, Runs, Tasks
 from terakoya.client.transport import UNHURRIED, Json, Transport
 from terakoya.exceptions import Unavailable
 
@@ -33,6 +33,8 @@ class Client:
         self.runs = Runs(self._transport)
         self.tasks = Tasks(self._transport)
         self.models = Models(self._transport)
+        self.collections = Collections(self._transport)
+        self.documents = Documents(self._transport)
 
     def train(self, model: str, dataset: str, **options: Any) -> str:
         """Queue a training run and return its task id; ``options`` are further fields of ``TrainingRequest``."""

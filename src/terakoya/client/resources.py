@@ -7,7 +7,7 @@ from typing import Any, TypeAlias, cast
 from urllib.parse import quote
 
 from terakoya.client.transport import UNHURRIED, Json, Transport
-from terakoya.exceptions import InvalidDataset
+from terakoya.exceptions import InvalidDataset, UnreadableDocument
 
 Objects: TypeAlias = list[Json]
 """Named here because the classes below have methods called ``list``."""
@@ -115,6 +115,61 @@ class Models(_Resource):
 
     def delete(self, id_or_name: str) -> None:
         self._transport.request("DELETE", f"/api/models/{_part(id_or_name)}")
+
+
+class Collections(_Resource):
+    """Documents that are searched together."""
+
+    def list(self) -> Objects:
+        return self._objects("/rag/collections", "collections")
+
+    def get(self, id_or_name: str) -> Json:
+        return self._object("GET", f"/rag/collections/{_part(id_or_name)}")
+
+    def create(self, name: str) -> Json:
+        """Raises: Conflict if the name is taken; ModelNotFound if the server has no embedder yet."""
+        return self._object("POST", "/rag/collections", json={"name": name})
+
+    def delete(self, id_or_name: str) -> None:
+        """Delete it with every document in it."""
+        self._transport.request("DELETE", f"/rag/collections/{_part(id_or_name)}")
+
+    def rebuild(self, id_or_name: str) -> str:
+        """Have its index made anew from the server's database. Returns the task id at once."""
+        return cast(str, self._object("POST", f"/rag/collections/{_part(id_or_name)}/rebuild")["task_id"])
+
+
+class Documents(_Resource):
+    def list(self, *, collection: str | None = None) -> Objects:
+        """Newest first; of every collection unless one is named."""
+        params = {} if collection is None else {"collection": collection}
+        return self._objects("/rag/documents", "documents", params=params)
+
+    def get(self, document_id: str) -> Json:
+        return self._object("GET", f"/rag/documents/{_part(document_id)}")
+
+    def add(self, path: str | Path, *, collection: str | None = None, title: str | None = None) -> Json:
+        """Stream a file to the server, which indexes it in the background: ``document_id``, ``task_id``, and whether
+        it is a ``duplicate`` of one that is there.
+
+        Raises: UnreadableDocument for a type that is not read; CollectionNotFound.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise UnreadableDocument(f"there is no file {str(path)!r}")
+        fields = {name: value for name, value in (("collection", collection), ("title", title)) if value}
+        with path.open("rb") as stream:
+            return self._object(
+                "POST", "/rag/documents", files={"file": (path.name, stream)}, data=fields, timeout=UNHURRIED
+            )
+
+    def text(self, document_id: str, *, start: int = 0, end: int | None = None) -> Json:
+        """A piece of the stored text as ``text``, ``start``, ``end``; ``characters`` is the length of the whole."""
+        params = {"start": start} | ({} if end is None else {"end": end})
+        return self._object("GET", f"/rag/documents/{_part(document_id)}/text", params=params)
+
+    def delete(self, document_id: str) -> None:
+        self._transport.request("DELETE", f"/rag/documents/{_part(document_id)}")
 
 
 def _part(text: str) -> str:

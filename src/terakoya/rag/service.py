@@ -177,7 +177,7 @@ class DocumentService:
 
     async def reconcile(self) -> None:
         """Put right what a crash left: deletions to carry out, indexes that do not hold what the database does,
-        documents that no task is going to index. Raises: Unavailable, StorageFull: the next start does it again.
+        documents that no task is going to index.
         """
         await asyncio.to_thread(self._queue_forgotten)
         await self._keeper.forget_deleted()
@@ -273,7 +273,7 @@ class DocumentService:
             async with asyncio.timeout(FORGET_SECONDS):
                 await asyncio.shield(forgetting)
         except TimeoutError:
-            log.info("index_deletion_goes_on")
+            log.info("index_deletion_goes_on", waited_seconds=FORGET_SECONDS)
 
 
 def _checked_title(title: str) -> str:

@@ -22,7 +22,7 @@ from terakoya.security.limits import ByteCap
 SESSION_COOKIE = "terakoya_session"
 OPEN_PATHS = frozenset({"/healthz", "/login", "/favicon.ico"})
 OPEN_PREFIX = "/static/"
-UPLOAD_PREFIX = "/api/datasets"
+UPLOAD_PREFIXES = ("/api/datasets", "/rag/documents")
 MAX_BODY_BYTES = 2 * 2**20
 
 CONTENT_SECURITY_POLICY = "; ".join(
@@ -111,7 +111,7 @@ class BodyCap:
         self._limit_bytes = limit_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"].startswith(UPLOAD_PREFIX):
+        if scope["type"] != "http" or scope["path"].startswith(UPLOAD_PREFIXES):
             await self._app(scope, receive, send)
             return
         cap = ByteCap(self._limit_bytes, what="the body of this request")

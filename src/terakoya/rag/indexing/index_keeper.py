@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -14,7 +14,7 @@ import structlog
 
 from terakoya.domain.document_ports import DocumentRepository, VectorStore
 from terakoya.domain.documents import CollectionInfo, DocumentInfo, DocumentStatus, IndexedPassage, IndexPoint
-from terakoya.exceptions import AppException
+from terakoya.exceptions import RAGError, Unavailable
 
 log = structlog.get_logger(__name__)
 ALL = 10**9
@@ -22,6 +22,7 @@ MAX_DRIFT = 0.10
 """How far the average length may move before every lexical weight of a collection is computed anew."""
 OPTIMIZE_AFTER_POINTS = 10_000
 """Below it a search that compares everything takes a millisecond or two."""
+RETRY_SECONDS = 5.0
 _BATCH = 256
 Progress = Callable[[int, int], None]
 """Told how many passages of how many are written."""
@@ -66,7 +67,15 @@ class IndexKeeper:
         return written
 
     async def forget_deleted(self) -> None:
-        """Carry out every deletion that the index may not know of yet. Raises: Unavailable."""
+        """Carry out every deletion that the index may not know of yet, waiting for it while it is not there."""
+        while True:
+            try:
+                return await self._carry_out_deletions()
+            except Unavailable as error:
+                log.warning("index_deletion_postponed", error=str(error), retry_seconds=RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _carry_out_deletions(self) -> None:
         for collection_id, document_id in await asyncio.to_thread(self._documents.deletions_due):
             async with self._locks[collection_id]:
                 if document_id == collection_id:
@@ -80,20 +89,34 @@ class IndexKeeper:
         async with self._locks[collection_id]:
             documents = await asyncio.to_thread(self._documents.list_documents, collection_id, limit=ALL)
             expected = sum(document.passages for document in documents if document.status is DocumentStatus.READY)
-            if not await self._store.exists(collection_id):
-                return expected == 0
-            found = await self._store.count(collection_id)
-            for document in documents:
-                if document.status is not DocumentStatus.READY and document.passages:
-                    found -= await self._store.count(collection_id, document_id=document.id)
-            return found == expected
+            unready = [document for document in documents if document.status is not DocumentStatus.READY]
+            try:
+                return await self._points_of_ready(collection_id, unready) == expected
+            except RAGError as error:
+                log.warning("index_unusable", collection_id=collection_id, error=str(error))
+                return False
+
+    async def _points_of_ready(self, collection_id: str, unready: Sequence[DocumentInfo]) -> int:
+        """Return how many points there are, but for those of documents that were being written."""
+        if not await self._store.exists(collection_id):
+            return 0
+        found = await self._store.count(collection_id)
+        for document in unready:
+            if document.passages:
+                found -= await self._store.count(collection_id, document_id=document.id)
+        return found
 
     def in_background(self, work: Coroutine[Any, Any, None], *, name: str) -> asyncio.Task[None]:
-        """Do what may fail and is made good at the next start. Cancelled by ``close``."""
-        task = asyncio.create_task(_logged(work, name), name=name)
+        """Do what may fail, is logged then, and made good at the next start. Cancelled by ``close``."""
+        task = asyncio.create_task(work, name=name)
         self._background.add(task)
-        task.add_done_callback(self._background.discard)
+        task.add_done_callback(self._ended)
         return task
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._background.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("index_work_failed", work=task.get_name(), exc_info=error)
 
     async def close(self) -> None:
         """Stop what goes on behind requests, and close the store."""
@@ -158,10 +181,3 @@ def _next_points(passages: Iterator[IndexedPassage], average: float) -> list[Ind
     return [
         IndexPoint(p.id, p.document_id, p.embedding, passage_vector(p.terms, average)) for p in islice(passages, _BATCH)
     ]
-
-
-async def _logged(work: Coroutine[Any, Any, None], name: str) -> None:
-    try:
-        await work
-    except AppException as error:
-        log.warning("index_work_failed", work=name, error=str(error))
