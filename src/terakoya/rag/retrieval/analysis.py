@@ -25,6 +25,8 @@ _SLICE = 12_000
 """Characters a call of the tokenizer, which takes 49,149 bytes of UTF-8."""
 _UNSPACED_RUN = re.compile(f"[{UNSPACED}]+")
 _JAPANESE = re.compile(r"[\u3005-\u3007\u3041-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_SURROGATES = re.compile(r"[\ud800-\udfff]")
+"""Halves of characters, which have no UTF-8."""
 _HIRAGANA = re.compile(r"[\u3041-\u3096]")
 _LOWERCASE = re.compile(r"[a-z]")
 _NOT_CONTENT = frozenset(("助詞", "助動詞", "補助記号", "記号", "空白"))
@@ -36,7 +38,7 @@ def terms_of(text: str) -> Terms:
     Words by morphology (Sudachi's shortest units in their normalised form, without particles) and stem (Snowball),
     character 1- and 2-grams of scripts without spaces, numbers with and without their units, model numbers.
     """
-    normal = unicodedata.normalize("NFKC", text).casefold()
+    normal = unicodedata.normalize("NFKC", _SURROGATES.sub(" ", text)).casefold()
     return dict(Counter(map(_term_id, _terms(normal))))
 
 

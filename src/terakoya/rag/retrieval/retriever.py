@@ -1,0 +1,155 @@
+"""From a question to the passages that fit it best: analysed and embedded at once, searched both ways, fused, fetched.
+Knows nothing of answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from terakoya.domain.document_ports import DocumentRepository, Embedder, VectorStore
+from terakoya.domain.documents import CollectionInfo, Hit, Language, Passage, StoreHit, Terms, Vector
+from terakoya.exceptions import InvalidConfig, InvalidQuery
+from terakoya.rag.retrieval.analysis import language_of, terms_of
+from terakoya.rag.retrieval.fusion import Fused, fuse
+from terakoya.rag.retrieval.sparse import query_vector
+
+MAX_QUERY = 8_000
+"""Characters: some ten times what the embedder reads."""
+MAX_CANDIDATES = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    query: str
+    """Without the white space around it."""
+    language: Language
+    terms: Terms
+    query_vector: Vector
+    """Zeros if the collection is empty: then nothing was embedded."""
+    hits: tuple[Hit, ...]
+    """Best first."""
+    seconds: dict[str, float]
+    """By stage: analyse, embed, dense, sparse, fuse, fetch. The first four overlap."""
+
+
+class Retriever:
+    def __init__(self, *, store: VectorStore, documents: DocumentRepository, embedder: Embedder) -> None:
+        self._store = store
+        self._documents = documents
+        self._embedder = embedder
+
+    async def search(
+        self,
+        collection: CollectionInfo,
+        query: str,
+        *,
+        limit: int = 10,
+        candidates: int = 50,
+        fusion: str = "dbsf",
+        document_ids: Sequence[str] | None = None,
+    ) -> Retrieved:
+        """Return the best ``limit`` passages of ready documents.
+
+        ``candidates``: how many each of the two searches hands to the fusion.
+        Raises: InvalidQuery; InvalidConfig on a bound or an unknown fusion; RAGError without an index; Unavailable.
+        """
+        if not 1 <= limit <= candidates <= MAX_CANDIDATES:
+            raise InvalidConfig(
+                f"a search needs 1 <= limit <= candidates <= {MAX_CANDIDATES}; got {limit!r} and {candidates!r}"
+            )
+        text = _checked(query)
+        run = _Search(self._store, self._embedder, collection, text, candidates, document_ids)
+        if collection.passages == 0:
+            nothing = np.zeros(collection.dimension, dtype=np.float32)
+            return Retrieved(text, language_of(text), await run.analyse(), nothing, (), run.seconds)
+        (vector, dense), (terms, sparse) = await asyncio.gather(run.dense(), run.sparse())
+        with run.stage("fuse"):
+            fused = fuse(dense, sparse, fusion)
+        with run.stage("fetch"):
+            hits = await asyncio.to_thread(self._fetch, fused, limit)
+        return Retrieved(text, language_of(text), terms, vector, hits, run.seconds)
+
+    def _fetch(self, fused: Sequence[Fused], limit: int) -> tuple[Hit, ...]:
+        """The passages, best first; those that were deleted after they were found are left out."""
+        passages = self._documents.passages([found.id for found in fused])
+        titles = self._documents.titles(sorted({passage.document_id for passage in passages.values()}))
+        there = [found for found in fused if _is_there(passages.get(found.id), titles)][:limit]
+        return tuple(_hit(found, passages[found.id], titles) for found in there)
+
+
+@dataclass(slots=True)
+class _Search:
+    """The two ways of one question, each with its seconds."""
+
+    store: VectorStore
+    embedder: Embedder
+    collection: CollectionInfo
+    text: str
+    candidates: int
+    document_ids: Sequence[str] | None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    async def dense(self) -> tuple[Vector, Sequence[StoreHit]]:
+        with self.stage("embed"):
+            vector: Vector = (await self.embedder.embed_queries(self.collection.embedder_id, [self.text]))[0]
+        with self.stage("dense"):
+            hits = await self.store.search_dense(
+                self.collection.id, vector, limit=self.candidates, document_ids=self.document_ids
+            )
+        return vector, hits
+
+    async def sparse(self) -> tuple[Terms, Sequence[StoreHit]]:
+        terms = await self.analyse()
+        if not terms:  # nothing but words like "the": only the dense search can help
+            return terms, ()
+        with self.stage("sparse"):
+            hits = await self.store.search_sparse(
+                self.collection.id, query_vector(terms), limit=self.candidates, document_ids=self.document_ids
+            )
+        return terms, hits
+
+    async def analyse(self) -> Terms:
+        with self.stage("analyse"):
+            return await asyncio.to_thread(terms_of, self.text)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self.seconds[name] = time.perf_counter() - started
+
+
+def _checked(query: str) -> str:
+    """Raises: InvalidQuery."""
+    text = query.strip()
+    if not text:
+        raise InvalidQuery("the question is empty; write what you are looking for")
+    if len(text) > MAX_QUERY:
+        raise InvalidQuery(f"the question has {len(text):,} characters; at most {MAX_QUERY:,} can be looked for")
+    if not any(map(str.isalnum, text)):
+        raise InvalidQuery(f"the question {text[:40]!r} has no letter or digit; write a few words to look for")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise InvalidQuery(f"the question {text[:40]!r} has half a character (a lone surrogate); send it as UTF-8")
+    return text
+
+
+def _is_there(passage: Passage | None, titles: dict[str, str]) -> bool:
+    return passage is not None and passage.document_id in titles
+
+
+def _hit(found: Fused, passage: Passage, titles: dict[str, str]) -> Hit:
+    return Hit(
+        passage=passage,
+        title=titles[passage.document_id],
+        score=found.score,
+        dense_score=found.dense_score,
+        dense_rank=found.dense_rank,
+        sparse_score=found.sparse_score,
+        sparse_rank=found.sparse_rank,
+    )
