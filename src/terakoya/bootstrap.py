@@ -12,8 +12,10 @@ from terakoya.domain.tasks import TaskKind
 from terakoya.models.client import ModelServerClient
 from terakoya.models.embedder import RegisteredEmbedder
 from terakoya.models.service import ModelService
+from terakoya.rag.app import RAGApplication
 from terakoya.rag.indexing.index_keeper import IndexKeeper
 from terakoya.rag.indexing.indexer import Indexer, ParseLimits
+from terakoya.rag.retrieval.retriever import Retriever
 from terakoya.rag.service import DocumentService
 from terakoya.storage.database import open_database
 from terakoya.storage.dataset_repository import SqlDatasetRepository
@@ -22,7 +24,9 @@ from terakoya.storage.event_log import FileEventLog
 from terakoya.storage.files import DataDir, new_id
 from terakoya.storage.garbage import collect_garbage
 from terakoya.storage.model_repository import SqlModelRepository
+from terakoya.storage.probe_repository import SqlProbeRepository
 from terakoya.storage.task_repository import SqlTaskRepository
+from terakoya.storage.trace_repository import SqlTraceRepository
 from terakoya.storage.vector_store.edge import EdgeVectorStore
 from terakoya.tasks.service import TaskService
 from terakoya.tasks.supervisor import Supervisor
@@ -47,6 +51,7 @@ class Container:
     training: TrainingService
     documents: DocumentService
     index_keeper: IndexKeeper
+    rag: RAGApplication
 
 
 def build_container(settings: Settings) -> Container:
@@ -84,7 +89,8 @@ def build_container(settings: Settings) -> Container:
         threads=settings.training_threads,
     )
     embedder = RegisteredEmbedder(model_rows, model_client)
-    index_keeper = IndexKeeper(document_rows, EdgeVectorStore(data_dir.index))
+    vectors = EdgeVectorStore(data_dir.index)
+    index_keeper = IndexKeeper(document_rows, vectors)
     documents = DocumentService(
         documents=document_rows,
         queue=tasks,
@@ -99,6 +105,16 @@ def build_container(settings: Settings) -> Container:
         models=model_rows,
         keeper=index_keeper,
         limits=ParseLimits(data_dir.uploads, settings.parse_timeout_seconds, settings.parse_memory_bytes),
+    )
+    rag = RAGApplication(
+        documents=document_rows,
+        retriever=Retriever(store=vectors, documents=document_rows, embedder=embedder),
+        embedder=embedder,
+        models=model_rows,
+        chat=model_client,
+        traces=SqlTraceRepository(engine),
+        probes=SqlProbeRepository(engine),
+        new_id=new_id,
     )
     supervisor = Supervisor(
         task_rows,
@@ -132,4 +148,5 @@ def build_container(settings: Settings) -> Container:
         training=training,
         documents=documents,
         index_keeper=index_keeper,
+        rag=rag,
     )

@@ -44,7 +44,7 @@ class House:
     def __init__(self, root: Path, engine: Engine, data_dir: DataDir) -> None:
         self.engine = engine
         self.documents = SqlDocumentRepository(engine, data_dir)
-        self.store = EdgeVectorStore(data_dir.indexes)
+        self.store = EdgeVectorStore(data_dir.index)
         self.embedder = WordEmbedder()
         self.uploads = data_dir.uploads
         self.rag = RAGApplication(

@@ -13,6 +13,7 @@ from terakoya.bootstrap import Container
 from terakoya.config import Settings
 from terakoya.data.service import DatasetService
 from terakoya.models.service import ModelService
+from terakoya.rag.app import RAGApplication
 from terakoya.rag.service import DocumentService
 from terakoya.tasks.service import TaskService
 from terakoya.training.service import TrainingService
@@ -49,12 +50,17 @@ def get_documents(container: ContainerDep) -> DocumentService:
     return container.documents
 
 
+def get_rag_app(container: ContainerDep) -> RAGApplication:
+    return container.rag
+
+
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 Tasks = Annotated[TaskService, Depends(get_tasks)]
 Training = Annotated[TrainingService, Depends(get_training)]
 Datasets = Annotated[DatasetService, Depends(get_datasets)]
 Models = Annotated[ModelService, Depends(get_models)]
 Documents = Annotated[DocumentService, Depends(get_documents)]
+RAG = Annotated[RAGApplication, Depends(get_rag_app)]
 
 
 After = Annotated[int, Query(ge=0, le=2**53, description="the last seq already seen")]

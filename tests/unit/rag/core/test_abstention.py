@@ -4,12 +4,12 @@ import math
 from collections.abc import Callable
 
 import pytest
+from tests.unit.rag.core.conftest import HANDBOOK, REGULATIONS
 
 from terakoya.domain.documents import Hit, Language
 from terakoya.rag.core.abstention import decide, features_of, probability
 from terakoya.rag.core.abstention_table import ACROSS_LANGUAGES, BY_LANGUAGE, Table
 from terakoya.rag.retrieval.analysis import terms_of
-from tests.unit.rag.core.conftest import HANDBOOK, REGULATIONS
 
 QUESTION = "Within how many days may lamps be returned?"
 

@@ -8,8 +8,6 @@ from datetime import UTC, datetime
 from typing import Any, cast
 
 import pytest
-from terakoya.rag.retrieval.analysis import language_of, terms_of
-from terakoya.rag.retrieval.retriever import Retrieved, Retriever
 from tests.unit.rag.core.conftest import HANDBOOK
 
 from rag_stand_ins import DIMENSION, Script, ScriptedChat, WordEmbedder, honest
@@ -22,6 +20,8 @@ from terakoya.rag.core.events import AnswerEvent, Done
 from terakoya.rag.core.probe import CitationProbe, ProbeResult
 from terakoya.rag.core.prompt import REFUSAL
 from terakoya.rag.core.speaking import AskedMode, Question
+from terakoya.rag.retrieval.analysis import language_of, terms_of
+from terakoya.rag.retrieval.retriever import Retrieved, Retriever
 
 COLLECTION = CollectionInfo("collection_1", "default", "e5", "a" * 64, DIMENSION, 10.0, datetime.now(UTC), 1, 40)
 PASSED, FAILED = ProbeResult(8, 8, 8, 7), ProbeResult(1, 3, 8, 7)
