@@ -8,6 +8,7 @@ from sqlalchemy import Engine
 
 from terakoya.config import Settings
 from terakoya.data.service import DatasetService
+from terakoya.domain.document_ports import VectorStore
 from terakoya.domain.tasks import TaskKind
 from terakoya.models.client import ModelServerClient
 from terakoya.models.embedder import RegisteredEmbedder
@@ -150,3 +151,15 @@ def build_container(settings: Settings) -> Container:
         index_keeper=index_keeper,
         rag=rag,
     )
+
+
+def _vector_store(settings: Settings, data_dir: DataDir) -> VectorStore:
+    if settings.qdrant_url is None:
+        return EdgeVectorStore(data_dir.index)
+    from qdrant_client import AsyncQdrantClient
+
+    from terakoya.storage.vector_store.server import ServerVectorStore
+
+    key = settings.qdrant_api_key
+    client = AsyncQdrantClient(url=settings.qdrant_url, api_key=None if key is None else key.get_secret_value())
+    return ServerVectorStore(client)

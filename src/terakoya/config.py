@@ -55,6 +55,9 @@ class Settings(BaseSettings):
     document_limit_bytes: int = Field(default=200_000_000, ge=1)
     embedder: str = Field(default="multilingual-e5-small-q4", min_length=1, max_length=100)
     """The registered model that new collections are pinned to."""
+    qdrant_url: str | None = Field(default=None, max_length=2000)
+    """A Qdrant server that keeps the search indexes; without it they are in the data folder, in this process."""
+    qdrant_api_key: SecretStr | None = None
     ingest_slots: int = Field(default=2, ge=1, le=64)
     """Documents that are indexed at once; others queue."""
     parse_timeout_seconds: float = Field(default=120.0, gt=0)
