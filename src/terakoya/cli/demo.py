@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from terakoya.client.client import Client
 
 FAILED = 1
-MAX_STEPS = 60
+MAX_STEPS = 50
 MAX_EXAMPLES = 100
 SEED = 7
 

@@ -114,6 +114,7 @@ def index_documents(client: Client) -> dict[str, dict[str, Any]]:
     }
     documents = {}
     for name, accepted in added.items():
+        remark(name)
         if accepted["task_id"]:
             show_events(client.watch(accepted["task_id"]))
         document = client.documents.get(accepted["document_id"])
