@@ -14,7 +14,7 @@ import pytest
 from terakoya.domain.document_ports import VectorStore
 from terakoya.domain.documents import IndexPoint, SparseVector, StoreHit, Terms
 from terakoya.exceptions import Conflict, InvalidConfig, RAGError
-from terakoya.rag.retrieval.sparse import passage_vector, query_vector
+from terakoya.rag.retrieval.sparse import K1, B, passage_vector, query_vector
 from terakoya.storage.files import new_id
 
 DIMENSION = 8
@@ -225,9 +225,7 @@ def _random_passages() -> dict[str, Terms]:
     return passages
 
 
-def _bm25(
-    passages: dict[str, Terms], query: Terms, average: float, k1: float = 1.2, b: float = 0.75
-) -> dict[str, float]:
+def _bm25(passages: dict[str, Terms], query: Terms, average: float, k1: float = K1, b: float = B) -> dict[str, float]:
     """Robertson's formula, term by term, for the passages that hold any."""
     scores: dict[str, float] = {}
     for term, times in query.items():

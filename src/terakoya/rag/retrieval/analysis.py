@@ -10,7 +10,7 @@ import re
 import threading
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache, lru_cache
 from hashlib import blake2b
 from typing import TYPE_CHECKING
@@ -29,14 +29,16 @@ _SURROGATES = re.compile(r"[\ud800-\udfff]")
 """Halves of characters, which have no UTF-8."""
 _HIRAGANA = re.compile(r"[\u3041-\u3096]")
 _LOWERCASE = re.compile(r"[a-z]")
-_NOT_CONTENT = frozenset(("助詞", "助動詞", "補助記号", "記号", "空白"))
+_HIRAGANA_PAIR = re.compile(r"[\u3041-\u3096]{2}")
+_NOT_CONTENT = frozenset(("助詞", "助動詞", "代名詞", "補助記号", "記号", "空白"))
+"""Parts of speech that say nothing of the matter: particles, auxiliaries, pronouns (with "what" and "where"), signs."""
 
 
 def terms_of(text: str) -> Terms:
     """Return the terms of ``text`` and how often each occurs; thread-safe.
 
-    Words by morphology (Sudachi's shortest units in their normalised form, without particles) and stem (Snowball),
-    character 1- and 2-grams of scripts without spaces, numbers with and without their units, model numbers.
+    Words by morphology (Sudachi's shortest units in their normalised form, without particles and pronouns) or stem
+    (Snowball), character 1- and 2-grams of scripts without spaces, numbers with and without units, model numbers.
     """
     normal = unicodedata.normalize("NFKC", _SURROGATES.sub(" ", text)).casefold()
     return dict(Counter(map(_term_id, _terms(normal))))
@@ -56,20 +58,32 @@ def language_of(text: str) -> Language:
 
 def _terms(text: str) -> Iterator[str]:
     yield from words(text, _tools().stem)
-    if not _UNSPACED_RUN.search(text):
-        return
-    for part in _slices(text):
-        for morpheme in _tools().tokenizer.tokenize(part):
-            if morpheme.part_of_speech()[0] not in _NOT_CONTENT and _UNSPACED_RUN.search(morpheme.surface()):
+    for line in _unspaced_lines(text):
+        for morpheme in _tools().tokenizer.tokenize(line):
+            if _is_content(morpheme.part_of_speech()) and _UNSPACED_RUN.search(morpheme.surface()):
                 yield morpheme.normalized_form()
     for run in _UNSPACED_RUN.findall(text):
-        for place, character in enumerate(run):
-            yield "1" + character
-            if place + 1 < len(run):
-                yield "2" + run[place : place + 2]
+        yield from _grams(run)
 
 
-def _slices(text: str) -> Iterator[str]:
+def _is_content(part_of_speech: Sequence[str]) -> bool:
+    return part_of_speech[0] not in _NOT_CONTENT
+
+
+def _grams(run: str) -> Iterator[str]:
+    """Characters and pairs of neighbours. Those of hiragana alone are endings and particles: morphology does better.
+
+    They share their terms with words of the same spelling, which therefore weigh more than a chance neighbourhood.
+    """
+    for place, character in enumerate(run):
+        if not _HIRAGANA.fullmatch(character):
+            yield character
+        pair = run[place : place + 2]
+        if len(pair) == 2 and not _HIRAGANA_PAIR.fullmatch(pair):
+            yield pair
+
+
+def _unspaced_lines(text: str) -> Iterator[str]:
     """The lines that need morphology, cut where they are too long for one call."""
     for line in text.splitlines():
         if _UNSPACED_RUN.search(line):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from terakoya.domain.documents import SparseVector, Terms
 
-K1 = 1.2
+K1 = 0.6
 """How soon the repetition of a term stops to count."""
 B = 0.75
 """How much long passages are held back: 0 not at all, 1 in proportion to their length."""

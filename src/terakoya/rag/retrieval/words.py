@@ -42,11 +42,15 @@ _MEASURE = re.compile(
 
 STOP_WORDS = frozenset(
     (
-        *("a", "an", "and", "are", "as", "at", "be", "but", "by", "for", "if", "in", "into", "is", "it", "no", "not"),
-        *("of", "on", "or", "such", "that", "the", "their", "then", "there", "these", "they", "this", "to", "was"),
-        *("will", "with"),
+        *("a", "an", "the", "this", "that", "these", "those", "such", "no", "not", "and", "or", "but", "if", "then"),
+        *("as", "at", "by", "for", "from", "in", "into", "of", "on", "to", "with", "than", "so"),
+        *("am", "are", "be", "been", "being", "is", "was", "were", "do", "does", "did", "done", "has", "have", "had"),
+        *("can", "could", "should", "would", "will", "must", "shall", "there", "here"),
+        *("i", "me", "my", "we", "us", "our", "you", "your", "he", "him", "his", "she", "her", "it", "its", "they"),
+        *("them", "their", "what", "which", "who", "whom", "whose", "when", "where", "why", "how"),
     )
 )
+"""Articles, prepositions, auxiliaries, pronouns, question words. In a small collection their rarity is chance."""
 
 
 def words(text: str, stem: Callable[[str], str]) -> Iterator[str]:
