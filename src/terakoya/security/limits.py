@@ -9,6 +9,7 @@ import unicodedata
 from terakoya.exceptions import TooLarge
 
 LABEL_CHARACTERS = 120
+MAX_ENDING = 10
 
 
 class ByteCap:
@@ -44,5 +45,9 @@ def safe_label(filename: str | None) -> str | None:
     last = filename.replace("\\", "/").rsplit("/", 1)[-1]
     # Control, format (bidirectional overrides), surrogate and private characters would only mislead a reader.
     printable = "".join(c for c in unicodedata.normalize("NFC", last) if unicodedata.category(c)[0] != "C")
-    label = " ".join(printable.split()).strip(". ")[:LABEL_CHARACTERS]
+    label = " ".join(printable.split()).strip(". ")
+    if len(label) > LABEL_CHARACTERS:
+        stem, dot, ending = label.rpartition(".")
+        kept = f"{dot}{ending}" if stem and len(ending) <= MAX_ENDING else ""  # it says what the file is
+        label = label[: LABEL_CHARACTERS - len(kept)] + kept
     return label or None
