@@ -292,6 +292,7 @@ def test_hostile_titles_texts_and_names_are_only_ever_text(page: Page, server: S
     wire.documents = [document(number, text, filename=text, language=None) for number, text in enumerate(HOSTILE)]
     wire.documents.append(document(99, HOSTILE[1], **failed))
     open_documents(page, server)
+    page.locator("#collection").select_option(HOSTILE[1])
     expect(page.locator("#documents > li")).to_have_count(len(HOSTILE) + 1)
     page.get_by_role("button", name="Read").first.click()
     expect(page.locator("#text-panel-text")).to_contain_text("window.hit=1")

@@ -18,7 +18,10 @@ question.addEventListener("keydown", (event) => {
   event.preventDefault();
   if (!byId("ask").disabled) form.requestSubmit();
 });
-byId("collection").addEventListener("change", () => remember(byId("collection").value) ?? hint());
+byId("collection").addEventListener("change", () => {
+  remember(byId("collection").value);
+  hint();
+});
 
 let known = new Map();
 fillCollections(byId("collection")).then((collections) => {

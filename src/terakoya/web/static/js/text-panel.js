@@ -57,6 +57,7 @@ function render() {
   byId("text-panel-text").replaceChildren(...[part(from, start), mark, part(end, until)].filter(Boolean));
   byId("text-panel-before").hidden = from === 0;
   byId("text-panel-after").hidden = until >= total;
+  if (document.activeElement?.hidden) byId("text-panel-text").focus({ preventScroll: true });
 }
 
 byId("text-panel-before").addEventListener("click", () => {
@@ -70,4 +71,9 @@ byId("text-panel-before").addEventListener("click", () => {
 byId("text-panel-after").addEventListener("click", () => {
   const until = shown.from + shown.characters.length;
   load(until, until + MORE, (characters) => (shown.characters = [...shown.characters, ...characters]));
+});
+
+// Bootstrap hears Escape only while the focus is inside; it is not yet while the panel opens, nor once a button is gone.
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") window.bootstrap.Offcanvas.getInstance(byId("text-panel"))?.hide();
 });
