@@ -21,6 +21,7 @@ from terakoya.domain.names import name_key
 from terakoya.domain.ports import ModelRepository, TaskQueue, TaskRepository
 from terakoya.domain.tasks import FINAL_STATES, Task, TaskKind, TaskState
 from terakoya.exceptions import (
+    AppException,
     CollectionNotFound,
     Conflict,
     InvalidConfig,
@@ -274,6 +275,8 @@ class DocumentService:
                 await asyncio.shield(forgetting)
         except TimeoutError:
             log.info("index_deletion_goes_on", waited_seconds=FORGET_SECONDS)
+        except AppException as error:  # an index that cannot be opened: it stays noted, and is done at the next start
+            log.warning("index_deletion_postponed", error=str(error))
 
 
 def _checked_title(title: str) -> str:

@@ -20,8 +20,6 @@ log = structlog.get_logger(__name__)
 ALL = 10**9
 MAX_DRIFT = 0.10
 """How far the average length may move before every lexical weight of a collection is computed anew."""
-OPTIMIZE_AFTER_POINTS = 10_000
-"""Below it a search that compares everything takes a millisecond or two."""
 RETRY_SECONDS = 5.0
 _BATCH = 256
 Progress = Callable[[int, int], None]
@@ -35,7 +33,6 @@ class IndexKeeper:
         self._documents = documents
         self._store = store
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
-        self._unoptimized: defaultdict[str, int] = defaultdict(int)
         self._background: set[asyncio.Task[None]] = set()
 
     async def add(self, document: DocumentInfo, progress: Progress) -> int:
@@ -50,8 +47,7 @@ class IndexKeeper:
             passages = self._documents.indexed_passages(collection.id, document.id)
             written = await self._write(collection.id, passages, average, document.passages, progress)
             await asyncio.to_thread(self._documents.set_ready, document.id)
-        self._optimize_if_grown(collection.id, written)
-        return written
+            return written
 
     async def rebuild(self, collection_id: str, progress: Progress) -> int:
         """Make the index anew from the database; return the number of points. Raises: CollectionNotFound."""
@@ -62,9 +58,7 @@ class IndexKeeper:
             await self._store.create(collection_id, dimension=collection.dimension)
             written = await self._write_ready(collection_id, average, progress)
             await asyncio.to_thread(self._documents.set_average_length, collection_id, average)
-        self._unoptimized[collection_id] = 0
-        self._optimize_if_grown(collection_id, written)
-        return written
+            return written
 
     async def forget_deleted(self) -> None:
         """Carry out every deletion that the index may not know of yet, waiting for it while it is not there."""
@@ -156,17 +150,6 @@ class IndexKeeper:
             written += len(points)
             progress(written, total)
         return written
-
-    def _optimize_if_grown(self, collection_id: str, written: int) -> None:
-        self._unoptimized[collection_id] += written
-        if self._unoptimized[collection_id] >= OPTIMIZE_AFTER_POINTS:
-            self._unoptimized[collection_id] = 0
-            self.in_background(self._optimize(collection_id), name=f"optimize {collection_id}")
-
-    async def _optimize(self, collection_id: str) -> None:
-        async with self._locks[collection_id]:
-            if await self._store.exists(collection_id):
-                await self._store.optimize(collection_id)
 
 
 async def _batches(passages: Iterator[IndexedPassage], average: float) -> AsyncIterator[list[IndexPoint]]:
