@@ -11,6 +11,7 @@ import asyncio
 import json
 import shutil
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from terakoya.domain.documents import IndexPoint, SparseVector, StoreHit, Vector
 from terakoya.exceptions import Conflict, InvalidConfig, RAGError
 from terakoya.storage.files import full_disk_is_named, new_id, sync_directory, write_durably
 from terakoya.storage.vector_store.checking import check_points, check_vector
+from terakoya.storage.vector_store.optimizing import optimize_copy
 from terakoya.storage.vector_store.shard import Shard, errors_are_named
 
 _CURRENT = "current.json"
@@ -27,16 +29,21 @@ _CURRENT = "current.json"
 @dataclass(frozen=True, slots=True)
 class _Index:
     shard: Shard
+    folder: Path
     dimension: int
 
 
 class EdgeVectorStore:
-    """``folder_of`` gives a collection's folder, as ``DataDir.index`` does."""
+    """``folder_of`` gives a collection's folder, as ``DataDir.index`` does.
+
+    To be used on one event loop. Writes of a collection wait for each other and for ``optimize``; searches do not.
+    """
 
     def __init__(self, folder_of: Callable[[str], Path]) -> None:
         self._folder_of = folder_of
         self._open: dict[str, _Index] = {}
         self._lock = threading.RLock()
+        self._writing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def create(self, collection_id: str, *, dimension: int) -> None:
         await asyncio.to_thread(self._create, collection_id, dimension)
@@ -45,7 +52,8 @@ class EdgeVectorStore:
         return await asyncio.to_thread((self._folder_of(collection_id) / _CURRENT).exists)
 
     async def drop(self, collection_id: str) -> None:
-        await asyncio.to_thread(self._drop, collection_id)
+        async with self._writing[collection_id]:
+            await asyncio.to_thread(self._drop, collection_id)
 
     async def upsert(self, collection_id: str, points: Sequence[IndexPoint]) -> None:
         def write() -> None:
@@ -54,7 +62,8 @@ class EdgeVectorStore:
             index.shard.upsert(points)
             index.shard.flush()
 
-        await asyncio.to_thread(write)
+        async with self._writing[collection_id]:
+            await asyncio.to_thread(write)
 
     async def delete_document(self, collection_id: str, document_id: str) -> None:
         def delete() -> None:
@@ -62,7 +71,8 @@ class EdgeVectorStore:
             shard.delete_document(document_id)
             shard.flush()
 
-        await asyncio.to_thread(delete)
+        async with self._writing[collection_id]:
+            await asyncio.to_thread(delete)
 
     async def count(self, collection_id: str, *, document_id: str | None = None) -> int:
         return await asyncio.to_thread(lambda: self._index(collection_id).shard.count(document_id))
@@ -85,7 +95,12 @@ class EdgeVectorStore:
         )
 
     async def optimize(self, collection_id: str) -> None:
-        await asyncio.to_thread(lambda: self._index(collection_id).shard.optimize())
+        """In a copy, by another process: searches go on, writes wait."""
+        async with self._writing[collection_id]:
+            index = await asyncio.to_thread(self._index, collection_id)
+            copy = index.folder.with_name(new_id("shard"))
+            await optimize_copy(index.folder, copy)
+            await asyncio.to_thread(self._replace, collection_id, index, copy)
 
     async def close(self) -> None:
         def close_all() -> None:
@@ -107,7 +122,7 @@ class EdgeVectorStore:
                         "`terakoya documents rebuild COLLECTION` makes one from its documents"
                     )
                 name, dimension = current
-                self._open[collection_id] = _Index(Shard.load(folder / name), dimension)
+                self._open[collection_id] = _Index(Shard.load(folder / name), folder / name, dimension)
                 _remove_others(folder, name)
             return self._open[collection_id]
 
@@ -127,10 +142,18 @@ class EdgeVectorStore:
             with full_disk_is_named(folder):
                 folder.mkdir(exist_ok=True)
                 sync_directory(folder.parent)
-                name = new_id("shard")
-                shard = Shard.create(folder / name, dimension=dimension)
-                write_durably(folder / _CURRENT, json.dumps({"shard": name, "dimension": dimension}).encode())
-            self._open[collection_id] = _Index(shard, dimension)
+                index = _Index(Shard.create(shard := folder / new_id("shard"), dimension=dimension), shard, dimension)
+                _write_current(index)
+            self._open[collection_id] = index
+
+    def _replace(self, collection_id: str, old: _Index, folder: Path) -> None:
+        """Let the shard in ``folder`` be the one that counts."""
+        index = _Index(Shard.load(folder), folder, old.dimension)
+        with self._lock:
+            _write_current(index)
+            self._open[collection_id] = index
+        # Not closed: a search may be using it, and it closes with its last user.
+        shutil.rmtree(old.folder)
 
     def _drop(self, collection_id: str) -> None:
         folder = self._folder_of(collection_id)
@@ -157,6 +180,11 @@ def _read_current(folder: Path) -> tuple[str, int] | None:
         with errors_are_named(folder):
             raise ValueError(f"{_CURRENT!r} is damaged: {error}") from error
         raise AssertionError from error
+
+
+def _write_current(index: _Index) -> None:
+    content = {"shard": index.folder.name, "dimension": index.dimension}
+    write_durably(index.folder.with_name(_CURRENT), json.dumps(content).encode())
 
 
 def _remove_others(folder: Path, current: str) -> None:

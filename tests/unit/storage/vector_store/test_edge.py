@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 import signal
@@ -114,11 +115,40 @@ class TestEdge(VectorStoreContract):
         assert await store.count(collection) == 0
         assert not left.exists()
 
+    async def test_searches_go_on_while_it_is_optimized(
+        self, store: EdgeVectorStore, collection: str, data_dir: DataDir
+    ) -> None:
+        await store.upsert(collection, [point(f"p{number}", dense=axis(number)) for number in range(DIMENSION)])
+        optimizing = asyncio.create_task(store.optimize(collection))
+        searches = 0
+        while not optimizing.done():
+            assert ids(await store.search_dense(collection, axis(2), limit=1)) == [point_id("p2")]
+            searches += 1
+        await optimizing
+        await store.upsert(collection, [point("after")])
+        await store.close()
+        assert searches > 10
+        assert await store.count(collection) == DIMENSION + 1
+        assert len(list(data_dir.index(collection).glob("shard_*"))) == 1
+
+    async def test_cancelled_optimizing_leaves_the_index_as_it_was(
+        self, store: EdgeVectorStore, collection: str, data_dir: DataDir
+    ) -> None:
+        await store.upsert(collection, [point("a")])
+        optimizing = asyncio.create_task(store.optimize(collection))
+        await asyncio.sleep(0.1)
+        optimizing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await optimizing
+        assert len(list(data_dir.index(collection).glob("shard_*"))) == 1
+        await store.upsert(collection, [point("b")])
+        assert await store.count(collection) == 2
+
     async def test_what_is_no_id_never_becomes_a_path(self, store: EdgeVectorStore) -> None:
         with pytest.raises(NotFound, match="not an id"):
             await store.create("../outside", dimension=DIMENSION)
 
-    @pytest.mark.parametrize("acknowledged", [1, 40])
+    @pytest.mark.parametrize("acknowledged", [1, 12])
     async def test_acknowledged_points_survive_kill_9(self, data_dir: DataDir, acknowledged: int) -> None:
         collection = new_id("coll")
         writer = subprocess.Popen(  # noqa: ASYNC220 - nothing else runs in this loop
