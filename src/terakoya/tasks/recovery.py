@@ -21,7 +21,6 @@ log = structlog.get_logger(__name__)
 _EVERY_ACTIVE = 1_000_000
 MAX_DEATHS = 10
 """So often in a row the server may end at one and the same place of a task of its own; then the task is the reason."""
-_INTERRUPTED = "interrupted"
 _CLAIMED = frozenset({TaskState.PREPARING, TaskState.CANCELLING})
 
 
@@ -69,7 +68,7 @@ def _take_up(task: Task, repository: TaskRepository, event_log: EventLog) -> Non
             fail(task, text, "server_ended", repository=repository, event_log=event_log)
             return
         message = "the server ended during this task, which goes on now"
-        event_log.append(task.id, EventType.WARNING, attempt=task.attempt, code=_INTERRUPTED, message=message)
+        event_log.append(task.id, EventType.WARNING, attempt=task.attempt, code="interrupted", message=message)
     _queue_again(task, repository, event_log)
 
 
@@ -83,7 +82,7 @@ def _deaths_without_progress(events: Iterable[Event], attempt: int) -> int:
         if event["type"] == EventType.PHASE and place not in reached:
             reached.add(place)
             deaths = 0
-        elif event["type"] == EventType.WARNING and event.get("code") == _INTERRUPTED:
+        elif event["type"] == EventType.WARNING and event.get("code") == "interrupted":
             deaths += 1
     return deaths
 
