@@ -24,9 +24,47 @@ _GOES_ON = re.compile(r"と|って|は|が|を|に|の|も|で|や|か|だ|な�
 _LIST_ITEM = re.compile(r"[-*+•・◦●○■□◆◇※＊→]|[(（\[]?(?:\d{1,3}|[a-zA-Z]|[ivx]{1,4})[.)）\]．、]\s?|[①-⑳]|\||#{1,6} ")
 _NEVER_LAST = frozenset(
     (
-        "mr mrs ms dr prof st sr jr gov hon rep sen capt col lt sgt rev vs e.g i.e cf viz al fig figs eq eqs sec ch vol "
-        "pp ed eds dept approx est gen mt ft inc ltd co corp jan feb mar apr jun jul aug sep sept oct nov dec"
-    ).split()
+        *(
+            "mr",
+            "mrs",
+            "ms",
+            "dr",
+            "prof",
+            "st",
+            "sr",
+            "jr",
+            "gov",
+            "hon",
+            "rep",
+            "sen",
+            "capt",
+            "col",
+            "lt",
+            "sgt",
+            "rev",
+        ),
+        *(
+            "vs",
+            "e.g",
+            "i.e",
+            "cf",
+            "viz",
+            "al",
+            "fig",
+            "figs",
+            "eq",
+            "eqs",
+            "sec",
+            "ch",
+            "vol",
+            "pp",
+            "ed",
+            "eds",
+            "dept",
+        ),
+        *("approx", "est", "gen", "mt", "ft", "inc", "ltd", "co", "corp"),
+        *("jan", "feb", "mar", "apr", "jun", "jul", "aug", "sep", "sept", "oct", "nov", "dec"),
+    )
 )
 _BEFORE_NUMBERS = frozenset(("no", "nos", "p", "pp", "fig", "art", "par", "ver", "v", "tel"))
 _MAY_END = frozenset(("inc", "ltd", "co", "corp", "al", "jr", "sr"))
