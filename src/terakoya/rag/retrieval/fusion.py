@@ -60,10 +60,10 @@ def dbsf(scores: Sequence[float]) -> list[float]:
 
 
 def min_max(scores: Sequence[float]) -> list[float]:
-    """Return each score between the list's lowest, 0, and its highest, 1; 0.5 where all are equal."""
+    """Return each score between the list's lowest, 0, and its highest, 1; 1 where all are equal."""
     low, high = min(scores, default=0.0), max(scores, default=0.0)
     if low == high:
-        return [0.5] * len(scores)
+        return [1.0] * len(scores)
     return [(score - low) / (high - low) for score in scores]
 
 
