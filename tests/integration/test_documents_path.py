@@ -20,7 +20,7 @@ from terakoya.exceptions import (
     Unavailable,
     UnreadableDocument,
 )
-from terakoya.rag.indexing import indexer
+from terakoya.rag.indexing import index_keeper, indexer
 from terakoya.storage.garbage import collect_garbage
 from terakoya.tasks.process import boot_id
 
@@ -333,3 +333,27 @@ async def test_an_open_index_refuses_a_second_process(house: DocumentHouse, tmp_
             with pytest.raises(Conflict):
                 await second.store.count(ready.collection_id)
             await second.close()
+
+
+async def test_an_index_that_has_grown_is_optimised_and_finds_the_same(
+    house: DocumentHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_keeper, "OPTIMIZE_AFTER_POINTS", 5)
+    optimized: list[str] = []
+    optimize = house.store.optimize
+
+    async def watched(collection_id: str) -> None:
+        await optimize(collection_id)
+        optimized.append(collection_id)
+
+    monkeypatch.setattr(house.store, "optimize", watched)
+    async with house.working():
+        await house.added(RETURNS)
+        assert optimized == []
+        document = await house.added(long_text(6), "rules.md")
+        async with asyncio.timeout(30):
+            while not optimized:  # noqa: ASYNC110  it is another coroutine's
+                await asyncio.sleep(0.05)
+        assert optimized == [document.collection_id]
+        assert (await house.found("lamps returned"))[0][1] == RETURNS
+        assert await house.keeper.is_whole(document.collection_id)

@@ -20,6 +20,10 @@ log = structlog.get_logger(__name__)
 ALL = 10**9
 MAX_DRIFT = 0.10
 """How far the average length may move before every lexical weight of a collection is computed anew."""
+OPTIMIZE_AFTER_POINTS = 10_000
+"""Below it a search that compares everything takes a few milliseconds."""
+OPTIMIZE_AFTER_SHARE = 0.25
+"""Of an index must be new before it is optimised again: the time that takes stays in proportion to what was added."""
 RETRY_SECONDS = 5.0
 _BATCH = 256
 Progress = Callable[[int, int], None]
@@ -33,6 +37,7 @@ class IndexKeeper:
         self._documents = documents
         self._store = store
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._unoptimized: defaultdict[str, int] = defaultdict(int)
         self._background: set[asyncio.Task[None]] = set()
 
     async def add(self, document: DocumentInfo, progress: Progress) -> int:
@@ -47,7 +52,8 @@ class IndexKeeper:
             passages = self._documents.indexed_passages(collection.id, document.id)
             written = await self._write(collection.id, passages, average, document.passages, progress)
             await asyncio.to_thread(self._documents.set_ready, document.id)
-            return written
+        await self._optimize_if_grown(collection.id, written)
+        return written
 
     async def rebuild(self, collection_id: str, progress: Progress) -> int:
         """Make the index anew from the database; return the number of points. Raises: CollectionNotFound."""
@@ -58,7 +64,9 @@ class IndexKeeper:
             await self._store.create(collection_id, dimension=collection.dimension)
             written = await self._write_ready(collection_id, average, progress)
             await asyncio.to_thread(self._documents.set_average_length, collection_id, average)
-            return written
+        self._unoptimized[collection_id] = 0
+        await self._optimize_if_grown(collection_id, written)
+        return written
 
     async def forget_deleted(self) -> None:
         """Carry out every deletion that the index may not know of yet, waiting for it while it is not there."""
@@ -150,6 +158,15 @@ class IndexKeeper:
             written += len(points)
             progress(written, total)
         return written
+
+    async def _optimize_if_grown(self, collection_id: str, written: int) -> None:
+        self._unoptimized[collection_id] += written
+        grown = self._unoptimized[collection_id]
+        if grown < OPTIMIZE_AFTER_POINTS or not await self._store.exists(collection_id):
+            return
+        if grown >= OPTIMIZE_AFTER_SHARE * await self._store.count(collection_id):
+            self._unoptimized[collection_id] = 0
+            self.in_background(self._store.optimize(collection_id), name=f"optimize {collection_id}")
 
 
 async def _batches(passages: Iterator[IndexedPassage], average: float) -> AsyncIterator[list[IndexPoint]]:
