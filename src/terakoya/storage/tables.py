@@ -170,7 +170,7 @@ class DocumentTextRow(Base):
 
 class PassageRow(Base):
     __tablename__ = "passages"
-    __table_args__ = (Index("ix_passages_document_id", "document_id", "ordinal"),)
+    __table_args__ = (Index("ix_passages_document_id", "document_id", "ordinal", "length"),)
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     document_id: Mapped[str] = mapped_column(ForeignKey("documents.id", ondelete="CASCADE"))

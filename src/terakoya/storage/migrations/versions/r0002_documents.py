@@ -72,7 +72,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_passages"),
         sa.ForeignKeyConstraint(["document_id"], ["documents.id"], name="fk_passages_document_id", ondelete="CASCADE"),
     )
-    op.create_index("ix_passages_document_id", "passages", ["document_id", "ordinal"])
+    op.create_index("ix_passages_document_id", "passages", ["document_id", "ordinal", "length"])
     op.create_table(
         "index_deletions",
         sa.Column("document_id", sa.String(40), nullable=False),
