@@ -23,6 +23,7 @@ import sys
 import tempfile
 import time
 import uuid
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -206,16 +207,19 @@ async def quality(corpus: Corpus, house: House, questions: Vector | None) -> dic
     return {name: _summary(ranked, relevant) for name, ranked in rankings.items()}
 
 
-async def latency(corpus: Corpus, house: House, embedder: Embedder, questions: Sequence[str]) -> dict[str, float]:
+async def latency(house: House, embedder: Embedder, questions: Sequence[str]) -> dict[str, Any]:
     retriever = Retriever(store=house.store, documents=house.documents, embedder=embedder)
     for question in questions[:5]:
         await retriever.search(house.collection, question)
-    milliseconds = []
+    whole, stages = [], defaultdict(list)
     for question in questions:
         started = time.perf_counter()
-        await retriever.search(house.collection, question)
-        milliseconds.append(1000 * (time.perf_counter() - started))
-    return {name: round(float(np.percentile(milliseconds, share)), 1) for name, share in (("p50", 50), ("p95", 95))}
+        found = await retriever.search(house.collection, question)
+        whole.append(time.perf_counter() - started)
+        for stage, seconds in found.seconds.items():
+            stages[stage].append(seconds)
+    figures: dict[str, Any] = {name: _milliseconds(whole, share) for name, share in (("p50", 50), ("p95", 95))}
+    return figures | {"p50_by_stage": {stage: _milliseconds(seconds, 50) for stage, seconds in stages.items()}}
 
 
 async def measure(corpus: Corpus, embedder: Embedder, cache: Path, *, dense: bool) -> dict[str, Any]:
@@ -230,8 +234,8 @@ async def measure(corpus: Corpus, embedder: Embedder, cache: Path, *, dense: boo
             timed = corpus.questions[:: max(1, len(corpus.questions) // TIMED)][:TIMED]
             given = Given({text.strip(): row for text, row in zip(corpus.questions, questions, strict=True)})
             figures["search_ms"] = {
-                "embedding_given": await latency(corpus, house, given, timed),
-                "with_embedding": await latency(corpus, house, embedder, timed),
+                "embedding_given": await latency(house, given, timed),
+                "with_embedding": await latency(house, embedder, timed),
             }
         await house.store.close()
     print(json.dumps(figures), file=sys.stderr)
@@ -240,6 +244,10 @@ async def measure(corpus: Corpus, embedder: Embedder, cache: Path, *, dense: boo
 
 def _ids(hits: Sequence[StoreHit]) -> list[str]:
     return [hit.id for hit in hits]
+
+
+def _milliseconds(seconds: Sequence[float], share: float) -> float:
+    return round(1000 * float(np.percentile(seconds, share)), 1)
 
 
 def _unit(size: int) -> Vector:

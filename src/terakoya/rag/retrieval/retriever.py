@@ -76,11 +76,23 @@ class Retriever:
         return Retrieved(text, language_of(text), terms, vector, hits, run.seconds)
 
     def _fetch(self, fused: Sequence[Fused], limit: int) -> tuple[Hit, ...]:
-        """The passages, best first; those that were deleted after they were found are left out."""
+        """The passages, best first; those that were deleted after they were found make room for the next."""
+        hits: list[Hit] = []
+        for start in range(0, len(fused), limit):
+            hits += self._fetch_some(fused[start : start + limit])
+            if len(hits) >= limit:
+                break
+        return tuple(hits[:limit])
+
+    def _fetch_some(self, fused: Sequence[Fused]) -> list[Hit]:
         passages = self._documents.passages([found.id for found in fused])
         titles = self._documents.titles(sorted({passage.document_id for passage in passages.values()}))
-        there = [found for found in fused if _is_there(passages.get(found.id), titles)][:limit]
-        return tuple(_hit(found, passages[found.id], titles) for found in there)
+        there = [(found, passages[found.id]) for found in fused if found.id in passages]
+        return [
+            _hit(found, passage, titles[passage.document_id])
+            for found, passage in there
+            if passage.document_id in titles
+        ]
 
 
 @dataclass(slots=True)
@@ -139,14 +151,10 @@ def _checked(query: str) -> str:
     return text
 
 
-def _is_there(passage: Passage | None, titles: dict[str, str]) -> bool:
-    return passage is not None and passage.document_id in titles
-
-
-def _hit(found: Fused, passage: Passage, titles: dict[str, str]) -> Hit:
+def _hit(found: Fused, passage: Passage, title: str) -> Hit:
     return Hit(
         passage=passage,
-        title=titles[passage.document_id],
+        title=title,
         score=found.score,
         dense_score=found.dense_score,
         dense_rank=found.dense_rank,
