@@ -231,6 +231,7 @@ async def test_at_start_a_lost_index_is_rebuilt_and_a_forgotten_document_queued(
     for path in house.data_dir.index(ready.collection_id).rglob("*"):
         path.unlink() if path.is_file() else None
     restarted = DocumentHouse(tmp_path / "data")
+    restarted.service.queue_forgotten()
     async with restarted.working():
         await restarted.service.reconcile()
         tasks = restarted.tasks.list_tasks(states=ACTIVE)
@@ -268,6 +269,7 @@ async def test_what_a_killed_server_was_indexing_gets_ready_once(house: Document
     house.rows.set_indexing(document.id)
     restarted = DocumentHouse(tmp_path / "data")
     collect_garbage(restarted.engine, restarted.data_dir)
+    restarted.service.queue_forgotten()
     async with restarted.working():
         await restarted.service.reconcile()
         assert (await restarted.end_of(document)).status is DocumentStatus.READY

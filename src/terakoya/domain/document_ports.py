@@ -72,6 +72,10 @@ class DocumentRepository(Protocol):
         """Newest first."""
         ...
 
+    def unfinished_documents(self) -> Sequence[DocumentInfo]:
+        """Those queued or being indexed, oldest first."""
+        ...
+
     def file_of(self, document_id: str) -> Path:
         """The original file."""
         ...

@@ -26,7 +26,9 @@ from terakoya.exceptions import (
     Conflict,
     InvalidConfig,
     ModelNotFound,
+    StorageFull,
     TaskNotFound,
+    Unavailable,
 )
 from terakoya.rag.indexing.index_keeper import ALL, IndexKeeper
 from terakoya.rag.indexing.parsers import HEAD_BYTES, parser_for
@@ -176,24 +178,28 @@ class DocumentService:
 
     # -- at start --
 
-    async def reconcile(self) -> None:
-        """Put right what a crash left: deletions to carry out, indexes that do not hold what the database does,
-        documents that no task is going to index.
+    def queue_forgotten(self) -> None:
+        """Queue documents that no task is going to index: the server ended between the one row and the other. Before
+        the first request only: a document that is just being added looks the same. A full disk leaves it to the next
+        start.
         """
-        await asyncio.to_thread(self._queue_forgotten)
+        try:
+            for document in self._documents.unfinished_documents():
+                if document.task_id is None or self._is_final(document.task_id):
+                    log.info("document_queued_again", document_id=document.id)
+                    self._queue_ingest(document)
+        except (StorageFull, Unavailable) as error:
+            log.warning("documents_not_queued", error=str(error))
+
+    async def reconcile(self) -> None:
+        """Carry out deletions that an index may not know of, and rebuild those that do not hold what the database
+        does.
+        """
         await self._keeper.forget_deleted()
         for collection in await asyncio.to_thread(self._documents.list_collections):
             if not await self._keeper.is_whole(collection.id):
                 log.warning("index_incomplete", collection_id=collection.id)
                 await asyncio.to_thread(self.rebuild, collection.id)
-
-    def _queue_forgotten(self) -> None:
-        for document in self._documents.list_documents(limit=ALL):
-            if document.status in (DocumentStatus.READY, DocumentStatus.FAILED):
-                continue
-            if document.task_id is None or self._is_final(document.task_id):
-                log.info("document_queued_again", document_id=document.id)
-                self._queue_ingest(document)
 
     # -- parts --
 

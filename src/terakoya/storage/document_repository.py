@@ -86,6 +86,12 @@ class SqlDocumentRepository(SqlCollections, SqlPassages):
         with reading(self._engine) as session:
             return [_read(found) for found in session.execute(query)]
 
+    def unfinished_documents(self) -> Sequence[DocumentInfo]:
+        query = _documents().where(DocumentRow.status.in_(_UNFINISHED)).order_by(DocumentRow.id)
+        with reading(self._engine) as session:
+            found = [_read(row) for row in session.execute(query)]
+            return [document for document in found if document.status in _UNFINISHED]
+
     def file_of(self, document_id: str) -> Path:
         return self._data_dir.document(self.find_document(document_id).id) / ORIGINAL_FILE
 

@@ -71,6 +71,7 @@ class RevalidatedFiles(StaticFiles):
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     container: Container = app.state.container
+    await asyncio.to_thread(container.documents.queue_forgotten)
     supervising = app.state.supervising = asyncio.create_task(container.supervisor.run())
     container.index_keeper.in_background(container.documents.reconcile(), name="reconcile documents")
     try:
