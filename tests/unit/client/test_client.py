@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from terakoya import Client
-from terakoya.exceptions import InvalidConfig, InvalidDataset, Unavailable
+from terakoya.exceptions import InvalidConfig, InvalidDataset, Unavailable, UnreadableDocument
 
 
 def test_importing_the_package_loads_no_http_client() -> None:
@@ -36,3 +36,8 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
 def test_a_missing_file_is_told_before_anything_is_sent() -> None:
     with Client("http://127.0.0.1:9") as client, pytest.raises(InvalidDataset, match=r"nowhere\.jsonl"):
         client.datasets.add("nowhere.jsonl")
+
+
+def test_a_missing_document_is_told_before_anything_is_sent() -> None:
+    with Client("http://127.0.0.1:9") as client, pytest.raises(UnreadableDocument, match=r"nowhere\.pdf"):
+        client.documents.add("nowhere.pdf")
