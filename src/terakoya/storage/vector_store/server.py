@@ -100,6 +100,8 @@ class ServerVectorStore:
         self, collection_id: str, vector: SparseVector, *, limit: int, document_ids: Sequence[str] | None = None
     ) -> Sequence[StoreHit]:
         await self._dimension(collection_id)
+        if not vector.indices:  # nothing to look for; not every version takes it as a query
+            return []
         return await self._search(collection_id, self._sparse(vector), SPARSE, limit, document_ids)
 
     async def optimize(self, collection_id: str) -> None:
