@@ -161,5 +161,9 @@ def _vector_store(settings: Settings, data_dir: DataDir) -> VectorStore:
     from terakoya.storage.vector_store.server import ServerVectorStore
 
     key = settings.qdrant_api_key
-    client = AsyncQdrantClient(url=settings.qdrant_url, api_key=None if key is None else key.get_secret_value())
+    client = AsyncQdrantClient(
+        url=settings.qdrant_url,
+        api_key=None if key is None else key.get_secret_value(),
+        check_compatibility=False,  # it would ask the server here, which may be starting too
+    )
     return ServerVectorStore(client)
