@@ -90,7 +90,7 @@ def build_container(settings: Settings) -> Container:
         threads=settings.training_threads,
     )
     embedder = RegisteredEmbedder(model_rows, model_client)
-    vectors = EdgeVectorStore(data_dir.index)
+    vectors = _vector_store(settings, data_dir)
     index_keeper = IndexKeeper(document_rows, vectors)
     documents = DocumentService(
         documents=document_rows,

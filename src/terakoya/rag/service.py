@@ -30,7 +30,7 @@ from terakoya.exceptions import (
     TaskNotFound,
     Unavailable,
 )
-from terakoya.rag.indexing.index_keeper import ALL, IndexKeeper
+from terakoya.rag.indexing.index_keeper import ALL, RETRY_SECONDS, IndexKeeper
 from terakoya.rag.indexing.parsers import HEAD_BYTES, parser_for
 
 log = structlog.get_logger(__name__)
@@ -193,8 +193,16 @@ class DocumentService:
 
     async def reconcile(self) -> None:
         """Carry out deletions that an index may not know of, and rebuild those that do not hold what the database
-        does.
+        does; wait for a vector store that is not there yet.
         """
+        while True:
+            try:
+                return await self._reconcile()
+            except Unavailable as error:
+                log.warning("reconciliation_postponed", error=str(error), retry_seconds=RETRY_SECONDS)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def _reconcile(self) -> None:
         await self._keeper.forget_deleted()
         for collection in await asyncio.to_thread(self._documents.list_collections):
             if not await self._keeper.is_whole(collection.id):
