@@ -22,6 +22,7 @@ from terakoya.storage.files import full_disk_is_named, new_id, sync_directory, w
 from terakoya.storage.vector_store.checking import check_points, check_vector
 from terakoya.storage.vector_store.optimizing import optimize_copy
 from terakoya.storage.vector_store.shard import Shard, errors_are_named
+from terakoya.storage.vector_store.threads import to_the_end
 
 _CURRENT = "current.json"
 
@@ -46,14 +47,14 @@ class EdgeVectorStore:
         self._writing: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
 
     async def create(self, collection_id: str, *, dimension: int) -> None:
-        await asyncio.to_thread(self._create, collection_id, dimension)
+        await to_the_end(self._create, collection_id, dimension)
 
     async def exists(self, collection_id: str) -> bool:
         return await asyncio.to_thread((self._folder_of(collection_id) / _CURRENT).exists)
 
     async def drop(self, collection_id: str) -> None:
         async with self._writing[collection_id]:
-            await asyncio.to_thread(self._drop, collection_id)
+            await to_the_end(self._drop, collection_id)
 
     async def upsert(self, collection_id: str, points: Sequence[IndexPoint]) -> None:
         def write() -> None:
@@ -63,7 +64,7 @@ class EdgeVectorStore:
             index.shard.flush()
 
         async with self._writing[collection_id]:
-            await asyncio.to_thread(write)
+            await to_the_end(write)
 
     async def delete_document(self, collection_id: str, document_id: str) -> None:
         def delete() -> None:
@@ -72,7 +73,7 @@ class EdgeVectorStore:
             shard.flush()
 
         async with self._writing[collection_id]:
-            await asyncio.to_thread(delete)
+            await to_the_end(delete)
 
     async def count(self, collection_id: str, *, document_id: str | None = None) -> int:
         return await asyncio.to_thread(lambda: self._index(collection_id).shard.count(document_id))
@@ -100,7 +101,7 @@ class EdgeVectorStore:
             index = await asyncio.to_thread(self._index, collection_id)
             copy = index.folder.with_name(new_id("shard"))
             await optimize_copy(index.folder, copy)
-            await asyncio.to_thread(self._replace, collection_id, index, copy)
+            await to_the_end(self._replace, collection_id, index, copy)
 
     async def close(self) -> None:
         def close_all() -> None:

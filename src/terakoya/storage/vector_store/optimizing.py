@@ -10,6 +10,7 @@ from pathlib import Path
 
 from terakoya.exceptions import RAGError
 from terakoya.storage.files import full_disk_is_named
+from terakoya.storage.vector_store.threads import to_the_end
 
 _ERROR_BYTES = 2_000
 
@@ -21,7 +22,7 @@ async def optimize_copy(folder: Path, copy: Path) -> None:
     """
     try:
         with full_disk_is_named(copy):
-            await asyncio.to_thread(shutil.copytree, folder, copy)
+            await to_the_end(shutil.copytree, folder, copy)
         await _optimize(copy)
     except BaseException:
         shutil.rmtree(copy, ignore_errors=True)

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import qdrant_edge
 
 DENSE, SPARSE, DOCUMENT = "dense", "sparse", "document_id"
+_PANIC_MODULE = "pyo3_runtime"
 _POINTS_A_CALL = 64
 """About 5 ms."""
 
@@ -126,22 +127,31 @@ class Shard:
 
 @contextmanager
 def errors_are_named(folder: Path | None = None) -> Iterator[None]:
-    """Turn the library's errors, all of the class Exception, into ours. ``folder``: what is being opened."""
+    """Turn the library's errors, all of the class Exception, into ours. ``folder``: what is being opened.
+
+    A panic of the library, which damaged files cause, is a BaseException; it is an error like the others here.
+    """
     try:
         yield
     except AppException:
         raise
-    except Exception as error:
-        reason = str(error)
-        if "No space left" in reason or "os error 28" in reason:
-            raise StorageFull(f"no space left for the search index ({reason}); free some space") from error
-        if folder is None:
-            raise RAGError(f"the search index failed: {reason}") from error
-        if "WouldBlock" in reason:
-            raise Conflict(
-                f"the search index in {str(folder)!r} is open in another process; stop that one first"
-            ) from error
-        raise RAGError(
-            f"the search index in {str(folder)!r} cannot be opened: {reason}. Nothing was deleted; the documents are "
-            "safe in the database, and `terakoya documents rebuild COLLECTION` makes the index anew from them"
-        ) from error
+    except BaseException as error:
+        if not isinstance(error, Exception) and type(error).__module__ != _PANIC_MODULE:
+            raise
+        raise _named(str(error), folder) from error
+
+
+def _named(reason: str, folder: Path | None) -> AppException:
+    if "No space left" in reason or "os error 28" in reason:
+        return StorageFull(f"no space left for the search index ({reason}); free some space")
+    if folder is None:
+        return RAGError(
+            f"the search index failed: {reason}. If it does so again, `terakoya documents rebuild COLLECTION` makes it "
+            "anew from the database"
+        )
+    if "WouldBlock" in reason:
+        return Conflict(f"the search index in {str(folder)!r} is open in another process; stop that one first")
+    return RAGError(
+        f"the search index in {str(folder)!r} cannot be opened: {reason}. Nothing was deleted; the documents are "
+        "safe in the database, and `terakoya documents rebuild COLLECTION` makes the index anew from them"
+    )

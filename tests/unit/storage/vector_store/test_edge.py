@@ -98,6 +98,16 @@ class TestEdge(VectorStoreContract):
         await store.create(collection, dimension=DIMENSION)
         assert await store.count(collection) == 0
 
+    async def test_files_cut_short_that_make_the_library_panic_are_an_error_too(
+        self, store: EdgeVectorStore, collection: str, data_dir: DataDir
+    ) -> None:
+        await store.upsert(collection, [point("a")])
+        await store.close()
+        for cut in data_dir.index(collection).glob("*/segments/*/vector_storage-dense/*/status.dat"):
+            cut.write_bytes(b"")
+        with pytest.raises(RAGError, match="documents rebuild"):
+            await store.search_dense(collection, axis(0), limit=1)
+
     async def test_a_damaged_pointer_is_an_error_that_names_the_way_out(
         self, store: EdgeVectorStore, collection: str, data_dir: DataDir
     ) -> None:
@@ -131,12 +141,13 @@ class TestEdge(VectorStoreContract):
         assert await store.count(collection) == DIMENSION + 1
         assert len(list(data_dir.index(collection).glob("shard_*"))) == 1
 
+    @pytest.mark.parametrize("after_seconds", [0.0, 0.005, 0.05])
     async def test_cancelled_optimizing_leaves_the_index_as_it_was(
-        self, store: EdgeVectorStore, collection: str, data_dir: DataDir
+        self, store: EdgeVectorStore, collection: str, data_dir: DataDir, after_seconds: float
     ) -> None:
         await store.upsert(collection, [point("a")])
         optimizing = asyncio.create_task(store.optimize(collection))
-        await asyncio.sleep(0.1)
+        await asyncio.sleep(after_seconds)
         optimizing.cancel()
         with pytest.raises(asyncio.CancelledError):
             await optimizing
