@@ -21,7 +21,7 @@ PARTS = SOURCE / "web"
 METHODS = [("templates/**.html", "jinja2"), ("static/js/**.js", "javascript"), ("*.py", "python")]
 WRITTEN = datetime(2026, 1, 1, tzinfo=UTC)
 """Fixed: otherwise every run would be a change."""
-KEYWORDS = {"_": None, "translate": None}
+KEYWORDS = {"_": None, "translate": None, "mark": None}
 
 
 def used_texts() -> dict[str, set[str]]:

@@ -106,6 +106,7 @@ class Wire:
         self.uploads = 0
         self.deleted: list[str] = []
         self.refuse_upload: str | None = None
+        self.is_duplicate = False
         self.name = "default"
 
     def __call__(self, route: Route) -> None:
@@ -133,8 +134,9 @@ class Wire:
             route.fulfill(status=422, json=envelope)
             return
         self.uploads += 1
-        self.documents.insert(0, document(100 + self.uploads, f"new {self.uploads}"))
-        route.fulfill(status=202, json={"document_id": "d", "task_id": "t", "duplicate": False})
+        if not self.is_duplicate:
+            self.documents.insert(0, document(100 + self.uploads, f"new {self.uploads}"))
+        route.fulfill(status=202, json={"document_id": "d", "task_id": "t", "duplicate": self.is_duplicate})
 
     def _text(self, query: dict[str, list[str]]) -> dict[str, Any]:
         start = int(query["start"][0])
@@ -181,15 +183,18 @@ def test_each_state_of_a_document_is_told(page: Page, server: Server, wire: Wire
         document(1, "Scan", **failed),
         document(2, "Waiting", status="queued"),
         document(3, "Manual", pages=3, passages=7, notices=["2 pictures left out"]),
+        document(4, "Note", pages=1, passages=1),
     ]
     open_documents(page, server)
     rows = page.locator("#documents > li")
-    expect(rows).to_have_count(3)
+    expect(rows).to_have_count(4)
     expect(rows.nth(0)).to_contain_text("no text layer")
     expect(rows.nth(0).get_by_role("button", name="Read")).to_be_hidden()
     expect(rows.nth(1)).to_contain_text("queued")
     for fact in ("ready", "3 pages", "7 passages", "2 pictures left out"):
         expect(rows.nth(2)).to_contain_text(fact)
+    for fact in ("1 page", "1 passage"):
+        expect(rows.nth(3).get_by_text(fact, exact=True)).to_be_visible()
     picture(page, "documents")
     page.set_viewport_size({"width": 390, "height": 844})
     picture(page, "documents-mobile")
@@ -207,6 +212,36 @@ def test_many_files_are_sent_and_a_refused_one_says_why(page: Page, server: Serv
     wire.refuse_upload = "'5.exe' is no document"
     page.locator("#files").set_input_files(files[0])
     expect(page.locator("#documents > li").first).to_contain_text("'5.exe' is no document")
+
+
+def test_files_that_are_there_already_are_told_in_one_line(
+    page: Page, server: Server, wire: Wire, tmp_path: Path
+) -> None:
+    files = [tmp_path / f"{number}.md" for number in range(5)]
+    for file in files:
+        file.write_text(f"# {file.name}")
+    wire.is_duplicate = True
+    open_documents(page, server)
+    page.locator("#files").set_input_files(files)
+    expect(page.locator("#toasts")).to_have_text("5 of the files are in this collection already.")
+    expect(page.locator("#documents > li")).to_have_count(0)
+
+
+def test_findings_about_files_are_told_in_japanese(page: Page, server: Server, wire: Wire) -> None:
+    scan = "the PDF has no text layer; 2 of its 3 pages are images, as scans are. "
+    scan += "Run text recognition (OCR) on it and add the result"
+    notices = ["pages that are images without a text layer, left out: 4-5", "something new"]
+    wire.documents = [
+        document(1, "Scan", status="failed", characters=0, error=scan, error_code="unreadable_document"),
+        document(2, "Manual", notices=notices),
+    ]
+    open_documents(page, server)
+    page.get_by_role("button", name="日本語").click()
+    open_documents(page, server)
+    rows = page.locator("#documents > li")
+    expect(rows.nth(0)).to_contain_text("3 ページのうち 2 ページ")
+    expect(rows.nth(1)).to_contain_text("画像だけのページを除きました: 4-5 ページ")
+    expect(rows.nth(1)).to_contain_text("something new")
 
 
 def test_deleting_asks_first(page: Page, server: Server, wire: Wire) -> None:
@@ -245,6 +280,7 @@ def test_a_citation_opens_its_passage_with_the_quote_marked(page: Page, server: 
     expect(page.locator("#text-panel mark")).to_have_text(quote)
     page.keyboard.press("Escape")
     expect(page.locator("#text-panel")).to_be_hidden()
+    expect(page.locator(".chip")).to_be_focused()
 
 
 def test_a_refusal_says_so_and_shows_what_comes_nearest(page: Page, server: Server, wire: Wire) -> None:

@@ -57,6 +57,7 @@ def add_documents(page: Page, tmp_path: Path) -> None:
     manual.get_by_role("button", name="Read").click()
     expect(page.locator("#text-panel-text")).to_contain_text("What is in the box")
     page.keyboard.press("Escape")
+    expect(page.locator("#text-panel")).to_be_hidden()
 
 
 def ask(page: Page, question: str) -> None:
@@ -67,6 +68,7 @@ def ask(page: Page, question: str) -> None:
 
 def ask_in_both_languages(page: Page) -> None:
     page.locator("#ask-link").click()
+    page.wait_for_url("**/ask?collection=*")
     ask(page, "How often must the brake pads of the MC-240 be checked?")
     newest = page.locator(".asked").first
     expect(newest).to_contain_text("Every 500 km")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import re
 import runpy
 from pathlib import Path
@@ -102,3 +103,25 @@ def test_the_choice_wins_then_the_setting_then_the_browser(
     chosen: str | None, accepted: str, default: str, language: str
 ) -> None:
     assert choose_language(chosen=chosen, accepted=accepted, default=default) == language
+
+
+def test_the_findings_the_pages_translate_are_what_the_parsers_say() -> None:
+    script_text = (ROOT / "src/terakoya/web/static/js/findings.js").read_text(encoding="utf-8")
+    known = {PLACE.sub("{}", text) for text in re.findall(r'mark\("(.+)"\)', script_text)}
+    said = {
+        text
+        for path in (ROOT / "src/terakoya/rag/indexing/parsers").rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if (text := template_of(node)) is not None
+    }
+    assert known
+    assert known <= said
+
+
+def template_of(node: ast.AST) -> str | None:
+    """The text of a literal, with {} for each of its values."""
+    if isinstance(node, ast.Constant):
+        return node.value if isinstance(node.value, str) else None
+    if not isinstance(node, ast.JoinedStr):
+        return None
+    return "".join(str(part.value) if isinstance(part, ast.Constant) else "{}" for part in node.values)

@@ -4,6 +4,7 @@ import { request, serverSent, streamError } from "./api.js";
 import { AnswerView } from "./answer.js";
 import { fillCollections, remember } from "./collections.js";
 import { byId, showError } from "./dom.js";
+import { count } from "./format.js";
 import { _ } from "./i18n.js";
 import "./shell.js";
 
@@ -31,10 +32,10 @@ fillCollections(byId("collection")).then((collections) => {
 
 function hint() {
   const name = byId("collection").value;
-  const collection = known.get(name);
+  const documents = known.get(name)?.documents ?? 0;
   byId("ask-hint").hidden = false;
-  byId("ask-hint").textContent = collection?.documents
-    ? _("Asking %(n)s documents of the collection %(name)s.", { n: collection.documents, name })
+  byId("ask-hint").textContent = documents
+    ? documents === 1 ? _("Asking 1 document of the collection %(name)s.", { name }) : _("Asking %(n)s documents of the collection %(name)s.", { n: count(documents), name })
     : _("The collection %(name)s holds no documents yet; add some first.", { name });
 }
 

@@ -16,13 +16,15 @@ export async function fillCollections(select, wanted) {
   const known = new Map(collections.map((collection) => [collection.name, collection]));
   const names = [...new Set([FIRST, ...known.keys()])];
   select.replaceChildren(
-    ...names.map((name) => el("option", { value: name }, _("%(name)s · %(n)s documents", { name, n: count(known.get(name)?.documents ?? 0) }))),
+    ...names.map((name) => el("option", { value: name }, labelOf(name, known.get(name)?.documents ?? 0))),
   );
   const choices = [wanted, new URLSearchParams(location.search).get("collection"), localStorage.getItem(REMEMBERED), FIRST];
   select.value = choices.find((name) => names.includes(name));
   remember(select.value);
   return known;
 }
+
+const labelOf = (name, documents) => (documents === 1 ? _("%(name)s · 1 document", { name }) : _("%(name)s · %(n)s documents", { name, n: count(documents) }));
 
 export function remember(name) {
   localStorage.setItem(REMEMBERED, name);

@@ -2,7 +2,7 @@
 
 import { el, setProgress } from "./dom.js";
 import { bytes, count, moment } from "./format.js";
-import { _, explain, language, word } from "./i18n.js";
+import { _, explain, finding, language, word } from "./i18n.js";
 import { follow } from "./live.js";
 
 const CLASSES = { sending: "running", queued: "queued", indexing: "running", ready: "succeeded", failed: "failed" };
@@ -28,17 +28,23 @@ export class DocumentRow {
     this.element = el("li", { class: "row-item" }, el("div", { class: "row-body" }, main, this.state, el("span", { class: "row-actions" }, this.open, this.remove)));
   }
 
-  /** A file that is on its way. */
-  showSending(file, fraction) {
+  /** A file that waits until those before it are sent. */
+  showWaiting(file) {
     this.title.textContent = file.name;
     this.meta.textContent = bytes(file.size);
+    this.setState("queued", word("state", "queued"));
+  }
+
+  /** A file that is on its way. */
+  showSending(file, fraction) {
+    this.showWaiting(file);
     this.setState("sending", _("sending"));
     this.showStep(fraction === 1 ? _("Storing …") : _("Sending …"), fraction === 1 ? null : fraction);
   }
 
   /** A file that was not taken. */
   showRefused(file, error) {
-    this.showSending(file, 0);
+    this.showWaiting(file);
     this.progress.hidden = true;
     this.setState("failed", _("not taken"));
     this.showFailure(error.message);
@@ -54,7 +60,7 @@ export class DocumentRow {
     const names = { queued: word("state", "queued"), indexing: _("indexing"), ready: _("ready"), failed: word("state", "failed") };
     this.setState(document.status, names[document.status] ?? document.status);
     this.meta.replaceChildren(...this.facts(document).map((fact) => el("span", {}, fact)));
-    this.notices.replaceChildren(...(document.notices ?? []).map((notice) => el("span", { class: "row-notice" }, notice)));
+    this.notices.replaceChildren(...(document.notices ?? []).map((notice) => el("span", { class: "row-notice" }, finding(notice))));
     this.showFailure(document.status === "failed" ? explain("error", document.error_code ?? "", document.error ?? _("It failed without saying why.")) : "");
     this.open.hidden = !document.characters;
     this.remove.hidden = false;
@@ -65,8 +71,8 @@ export class DocumentRow {
 
   facts(document) {
     const facts = document.title === document.filename ? [] : [document.filename];
-    if (document.pages) facts.push(_("%(n)s pages", { n: count(document.pages) }));
-    if (document.passages) facts.push(_("%(n)s passages", { n: count(document.passages) }));
+    if (document.pages) facts.push(document.pages === 1 ? _("1 page") : _("%(n)s pages", { n: count(document.pages) }));
+    if (document.passages) facts.push(document.passages === 1 ? _("1 passage") : _("%(n)s passages", { n: count(document.passages) }));
     facts.push(bytes(document.size_bytes));
     if (document.language) facts.push(languages.of(document.language));
     return [...facts, moment(document.created_at)];

@@ -4,7 +4,7 @@ import { call, uploadForm } from "./api.js";
 import { fillCollections, pathOf, remember } from "./collections.js";
 import { DocumentRow } from "./document-row.js";
 import { byId, showError } from "./dom.js";
-import { bytes } from "./format.js";
+import { bytes, count } from "./format.js";
 import { _ } from "./i18n.js";
 import { confirmed, toast } from "./shell.js";
 import { openText } from "./text-panel.js";
@@ -17,6 +17,7 @@ const list = byId("documents");
 const rows = new Map();
 let known = new Map();
 let waiting = [];
+let duplicates = [];
 let sending = 0;
 let timer = null;
 
@@ -83,7 +84,7 @@ function take(files) {
   const limit = Number(byId("documents-page").dataset.limit);
   for (const file of files) {
     const row = new DocumentRow(actions);
-    row.showSending(file, 0);
+    row.showWaiting(file);
     list.prepend(row.element);
     if (file.size > limit) row.showRefused(file, new Error(_("%(name)s has %(size)s; at most %(limit)s can be uploaded.", { name: file.name, size: bytes(file.size), limit: bytes(limit) })));
     else waiting.push({ file, row, collection: picker.value });
@@ -98,8 +99,17 @@ function sendNext() {
     send(waiting.shift()).finally(() => {
       sending -= 1;
       sendNext();
+      if (!sending) tellDuplicates();
     });
   }
+}
+
+/** One line for all of them: a folder sent a second time is nothing but duplicates. */
+function tellDuplicates() {
+  const [name] = duplicates;
+  if (duplicates.length === 1) toast(_("%(name)s is in this collection already.", { name }));
+  else if (name) toast(_("%(n)s of the files are in this collection already.", { n: count(duplicates.length) }));
+  duplicates = [];
 }
 
 async function send({ file, row, collection }) {
@@ -110,7 +120,7 @@ async function send({ file, row, collection }) {
     row.showRefused(file, error);
     return;
   }
-  if (answer.duplicate) toast(_("%(name)s is in this collection already.", { name: file.name }));
+  if (answer.duplicate) duplicates.push(file.name);
   row.element.remove();
   if (collection === picker.value) await reload().catch(complain);
 }

@@ -1,5 +1,7 @@
 // Texts in the reader's language, from the page's data block. An English text is its own key.
 
+import { FINDINGS } from "./findings.js";
+
 const messages = JSON.parse(document.getElementById("messages").textContent);
 
 export const language = document.documentElement.lang;
@@ -19,8 +21,19 @@ export function fill(text, values) {
  */
 export function explain(kind, code, message) {
   const headline = messages[`${kind}.${code}`];
-  return language === "en" || !headline ? message : `${headline}\n${message}`;
+  return language === "en" || !headline ? message : `${headline}\n${finding(message)}`;
 }
+
+/** Return what was found about a file in the reader's language, with the values it came with. */
+export function finding(message) {
+  for (const known of FINDINGS) {
+    const match = message.match(new RegExp(`^${patternOf(known)}$`, "s"));
+    if (match) return _(known, match.groups);
+  }
+  return message;
+}
+
+const patternOf = (text) => text.split(/%\((\w+)\)s/).map((part, index) => (index % 2 ? `(?<${part}>.+)` : part.replace(/[.*+?^${}()|[\]\\]/g, "\\$&"))).join("");
 
 /** Return the text of a word of the shared vocabulary, such as phase.training; the bare word if it has none. */
 export function word(kind, value) {

@@ -8,6 +8,7 @@ const AROUND = 1200;
 const MORE = 4000;
 
 let shown = null;
+let opener = null;
 
 /** Open the panel at a quote ({document_id, title, page, heading, start, end}), or at the beginning without one. */
 export async function openText(place) {
@@ -21,6 +22,7 @@ export async function openText(place) {
   byId("text-panel-before").hidden = true;
   byId("text-panel-after").hidden = true;
   showError(byId("text-panel-error"), null);
+  opener = document.activeElement;
   window.bootstrap.Offcanvas.getOrCreateInstance(byId("text-panel")).show();
   await load(shown.from, isQuote ? end + AROUND : MORE, (characters) => (shown.characters = characters));
   byId("text-panel-text").querySelector("mark")?.scrollIntoView({ block: "center" });
@@ -71,6 +73,11 @@ byId("text-panel-before").addEventListener("click", () => {
 byId("text-panel-after").addEventListener("click", () => {
   const until = shown.from + shown.characters.length;
   load(until, until + MORE, (characters) => (shown.characters = [...shown.characters, ...characters]));
+});
+
+// Bootstrap gives the focus back only to a button that it opened the panel by.
+byId("text-panel").addEventListener("hidden.bs.offcanvas", () => {
+  if (document.activeElement === document.body) opener?.focus({ preventScroll: true });
 });
 
 // Bootstrap hears Escape only while the focus is inside; it is not yet while the panel opens, nor once a button is gone.
