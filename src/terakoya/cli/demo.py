@@ -39,7 +39,7 @@ class Stages:
         self.rows.append(row)
 
     def total_seconds(self) -> float:
-        return round(sum(row["seconds"] for row in self.rows), 1)
+        return round(sum(float(row["seconds"]) for row in self.rows), 1)
 
 
 def demo(

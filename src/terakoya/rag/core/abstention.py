@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from terakoya.domain.documents import Hit, Language, Terms
-from terakoya.rag.core.abstention_table import ACROSS_LANGUAGES, BY_LANGUAGE, Table
+from terakoya.rag.core.abstention_table import ACROSS_LANGUAGES, WITHIN_LANGUAGE, Table
 from terakoya.rag.core.evidence import Rarity
 from terakoya.rag.core.quantities import quantities_in, unsupported
 from terakoya.rag.indexing.passage_text import indexed_text
@@ -37,7 +37,7 @@ def decide(query: str, language: Language, terms: Terms, hits: Sequence[Hit], *,
     """Judge the hits, best first, of a collection with so many passages. Analyses the best ones: blocks for some
     milliseconds.
     """
-    table = BY_LANGUAGE[language]
+    table = WITHIN_LANGUAGE
     if not hits:
         return Decision(0.0, table.threshold, {}, table.name)
     if language_of(hits[0].passage.text) != language:

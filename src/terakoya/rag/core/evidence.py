@@ -16,6 +16,8 @@ from terakoya.rag.retrieval.analysis import terms_of
 from terakoya.rag.sentences import sentences
 
 _QUESTION_END = re.compile(r"[?？][」』）)\"'”]*$|(?:ですか|ますか|でしょうか|ませんか)。?$")
+_LABEL = re.compile(r"[^\s\-*•・●■◆|].*[^.!?。．｡！？…:：,、;)）\]」』]", re.DOTALL)
+_LABEL_CHARACTERS = 40
 _ORNAMENT = re.compile(r"^[\s#>*\-・●■◆\d.()（）]*|[\s#*:：]*$")
 
 
@@ -31,9 +33,12 @@ class EvidenceSentence:
     text: str
     terms: Terms
     context: str
-    """What it stands under: title, headings, and a question just before it. Helps to find it, is never quoted."""
+    """What it stands under: title, headings, and the label or question just before it. Helps to find it, is never
+    quoted."""
     context_terms: Terms
     is_question: bool
+    is_label: bool
+    """A short line without a mark at its end, over others: a heading that its format does not tell apart, perhaps."""
 
 
 class Rarity:
@@ -70,21 +75,26 @@ def evidence_sentences(hits: Iterable[Hit]) -> tuple[EvidenceSentence, ...]:
         headings = {_bare(text) for text in (hit.title, *passage.heading)}
         above = "\n".join((hit.title, *passage.heading))
         above_terms = terms_of(above)
-        question = ""
-        for start, end in sentences(passage.text):
+        over = ""  # the question or label that what follows stands under
+        spans = sentences(passage.text)
+        for number, (start, end) in enumerate(spans):
             text = passage.text[start:end]
             bare = _bare(text)
             if not any(map(str.isalnum, bare)) or bare in headings:
                 continue
             place = (passage.document_id, passage.start + start, passage.start + end)
-            context = f"{above}\n{question}" if question else above
-            context_terms = _joined(above_terms, terms_of(question)) if question else above_terms
-            is_question = _QUESTION_END.search(text) is not None
+            context = f"{above}\n{over}" if over else above
+            context_terms = _joined(above_terms, terms_of(over)) if over else above_terms
+            is_question = _is_question(text)
+            is_label = number + 1 < len(spans) and _is_label(passage.text, start, end)
             sentence = EvidenceSentence(
-                hit, rank, place[1], place[2], text, terms_of(text), context, context_terms, is_question
+                hit, rank, place[1], place[2], text, terms_of(text), context, context_terms, is_question, is_label
             )
             found.setdefault(place, sentence)
-            question = text if is_question else ""
+            if is_question or is_label:
+                over = text
+            elif _is_question(over):
+                over = ""  # answered; a label goes on
     return tuple(found.values())
 
 
@@ -112,6 +122,21 @@ def similarity(one: Mapping[int, int], other: Mapping[int, int]) -> float:
     """Return the share of common terms, 0 to 1 (Jaccard)."""
     union = len(one.keys() | other.keys())
     return len(one.keys() & other.keys()) / union if union else 0.0
+
+
+def _is_question(text: str) -> bool:
+    return _QUESTION_END.search(text) is not None
+
+
+def _is_label(text: str, start: int, end: int) -> bool:
+    """Whether a sentence is a short line of its own that ends without a mark and does not begin like an item."""
+    line = text[start:end]
+    return (
+        end - start <= _LABEL_CHARACTERS
+        and (start == 0 or text[start - 1] in "\n\r")
+        and text[end : end + 1] in ("\n", "\r")
+        and _LABEL.fullmatch(line) is not None
+    )
 
 
 def _bare(text: str) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 
 from terakoya.domain.document_ports import Embedder
 from terakoya.domain.documents import Citation, Terms, Vector
+from terakoya.rag.core.asked import asked_units, names_another
 from terakoya.rag.core.evidence import EvidenceSentence, Rarity, cite, similarity
 from terakoya.rag.core.quantities import quantities_in
 
@@ -29,8 +30,14 @@ _SAME = 0.8
 _QUESTION_DISCOUNT = 0.3
 """A question in a document is seldom the answer to another."""
 _FRAGMENT_DISCOUNT = 0.85
-"""A line that ends without a mark may be a heading that its format does not tell apart; or an item of a list."""
+"""A line that ends without a mark may be an item of a list, or half a sentence."""
+_LABEL_DISCOUNT = 0.5
+"""What stands under a label is the answer, not the label."""
+_SIBLING_DISCOUNT = 0.3
+"""A sentence about the MC-310 does not answer a question about the MC-240."""
 _QUANTITY_BONUS = 0.08
+_ASKED_UNIT_BONUS = 0.3
+"""A quantity of the very kind that was asked for."""
 _ENDS_WITH_MARK = re.compile(r"[.!?。．｡！？…][)）」』\]\"'”’]*$")
 _ASKS_QUANTITY = re.compile(
     r"\b(?:how (?:many|much|long|often|old|far|large|big|high)|when|what (?:time|date|year|percentage)|until when)\b"
@@ -74,24 +81,43 @@ async def score_sentences(
         return []
     rarity = Rarity([sentence.terms for sentence in sentences])
     coverage = [rarity.coverage(terms, sentence.terms, sentence.context_terms) for sentence in sentences]
-    first = [c - _RANK_DISCOUNT * sentence.rank for c, sentence in zip(coverage, sentences, strict=True)]
+    kind = _Kind(question)
+    first = [
+        c - _RANK_DISCOUNT * sentence.rank + kind.bonus(sentence)
+        for c, sentence in zip(coverage, sentences, strict=True)
+    ]
     compared = sorted(range(len(sentences)), key=lambda place: -first[place])[:_COMPARED]
     texts = [_with_heading(sentences[place])[:_COMPARED_CHARACTERS] for place in compared]
     cosines = await embedder.embed_passages(embedder_id, texts) @ vector  # [compared]
-    nearness = _spread(cosines)
-    wants_quantity = _ASKS_QUANTITY.search(question) is not None
     scored = []
-    for place, cosine, near in zip(compared, cosines, nearness, strict=True):
+    for place, cosine, near in zip(compared, cosines, _spread(cosines), strict=True):
         sentence = sentences[place]
-        score = first[place] + _SIMILARITY_WEIGHT * float(near)
-        if wants_quantity and quantities_in(sentence.text):
-            score += _QUANTITY_BONUS
-        if sentence.is_question:
-            score *= _QUESTION_DISCOUNT
-        elif not _ENDS_WITH_MARK.search(sentence.text):
-            score *= _FRAGMENT_DISCOUNT
+        score = (first[place] + _SIMILARITY_WEIGHT * float(near)) * kind.discount(sentence)
         scored.append(ScoredSentence(sentence, score, coverage[place], float(cosine)))
     return sorted(scored, key=lambda one: -one.score)
+
+
+class _Kind:
+    """What kind of answer a question wants, and how well a sentence is of that kind."""
+
+    def __init__(self, question: str) -> None:
+        self._question = question
+        self._units = asked_units(question)
+        self._wants_quantity = bool(self._units) or _ASKS_QUANTITY.search(question) is not None
+
+    def bonus(self, sentence: EvidenceSentence) -> float:
+        quantities = quantities_in(sentence.text) if self._wants_quantity else ()
+        if any(quantity.unit in self._units for quantity in quantities):
+            return _ASKED_UNIT_BONUS
+        return _QUANTITY_BONUS if quantities else 0.0
+
+    def discount(self, sentence: EvidenceSentence) -> float:
+        sibling = _SIBLING_DISCOUNT if names_another(self._question, sentence.text) else 1.0
+        if sentence.is_question:
+            return sibling * _QUESTION_DISCOUNT
+        if sentence.is_label:
+            return sibling * _LABEL_DISCOUNT
+        return sibling if _ENDS_WITH_MARK.search(sentence.text) else sibling * _FRAGMENT_DISCOUNT
 
 
 def choose(scored: Sequence[ScoredSentence]) -> list[ScoredSentence]:

@@ -92,6 +92,11 @@ def quantities_in(text: str) -> tuple[Quantity, ...]:
     return tuple(found)
 
 
+def unit_named(spelling: str) -> str | None:
+    """Return the unit that is written so, None if it is none that is known."""
+    return _UNIT_OF.get(spelling)
+
+
 def unsupported(claimed: Iterable[Quantity], given: Iterable[Quantity]) -> tuple[Quantity, ...]:
     """Return the claimed quantities with which no given one agrees."""
     known = tuple(given)

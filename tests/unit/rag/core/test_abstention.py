@@ -8,13 +8,13 @@ from tests.unit.rag.core.conftest import HANDBOOK, REGULATIONS
 
 from terakoya.domain.documents import Hit, Language
 from terakoya.rag.core.abstention import decide, features_of, probability
-from terakoya.rag.core.abstention_table import ACROSS_LANGUAGES, BY_LANGUAGE, Table
+from terakoya.rag.core.abstention_table import ACROSS_LANGUAGES, WITHIN_LANGUAGE, Table
 from terakoya.rag.retrieval.analysis import terms_of
 
 QUESTION = "Within how many days may lamps be returned?"
 
 
-@pytest.mark.parametrize("table", [*BY_LANGUAGE.values(), ACROSS_LANGUAGES])
+@pytest.mark.parametrize("table", [WITHIN_LANGUAGE, ACROSS_LANGUAGES])
 def test_every_table_weighs_features_that_there_are(table: Table, hit_of: Callable[..., Hit]) -> None:
     features = features_of(QUESTION, terms_of(QUESTION), [hit_of(HANDBOOK)], passages=1)
     assert table.weights.keys() <= features.keys()
@@ -58,7 +58,7 @@ def test_across_languages_only_the_embedder_is_asked(hit_of: Callable[..., Hit])
     own = decide(
         "有給休暇は何日ですか", Language.JAPANESE, terms_of("有給休暇は何日ですか"), [hit_of(REGULATIONS)], passages=9
     )
-    assert own.table == BY_LANGUAGE[Language.JAPANESE].name
+    assert own.table == WITHIN_LANGUAGE.name
 
 
 def test_without_hits_there_is_no_answer() -> None:

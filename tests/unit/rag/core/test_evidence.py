@@ -2,11 +2,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from terakoya.rag.retrieval.analysis import terms_of
 from tests.unit.rag.core.conftest import HANDBOOK, REGULATIONS
 
 from terakoya.domain.documents import Hit
 from terakoya.rag.core.evidence import Rarity, evidence_sentences, similarity
+from terakoya.rag.retrieval.analysis import terms_of
 
 
 def test_every_sentence_is_its_documents_text_at_its_offsets(hit_of: Callable[..., Hit]) -> None:
@@ -37,6 +37,21 @@ def test_a_question_in_a_document_is_the_context_of_what_follows(hit_of: Callabl
     assert first.is_question
     assert not second.is_question
     assert "送料" in second.context
+
+
+def test_a_short_line_over_others_is_the_context_of_all_of_them(hit_of: Callable[..., Hit]) -> None:
+    text = "秋の試乗会\n10月17日に開く。予算は38万円。\n部品の仕入れ\n7月から上がる。"
+    label, date, budget, other, price = evidence_sentences([hit_of(text, title="議事録")])
+    assert (label.is_label, other.is_label) == (True, True)
+    assert not any(one.is_label for one in (date, budget, price))
+    assert "試乗会" in date.context
+    assert "試乗会" in budget.context
+    assert "試乗会" not in price.context
+
+
+def test_the_last_line_and_items_of_a_list_are_no_labels(hit_of: Callable[..., Hit]) -> None:
+    found = evidence_sentences([hit_of("- 2 laptops\n- 1 projector\nReturn by Friday")])
+    assert not any(one.is_label for one in found)
 
 
 def test_coverage_weighs_what_few_texts_have() -> None:

@@ -3,13 +3,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
-from terakoya.rag.retrieval.analysis import terms_of
 from tests.unit.rag.core.conftest import HANDBOOK, REGULATIONS
 
 from rag_stand_ins import WordEmbedder
 from terakoya.domain.documents import Hit
 from terakoya.rag.core.evidence import evidence_sentences
-from terakoya.rag.core.extractive import Extract, choose, compose, score_sentences
+from terakoya.rag.core.extractive import Extract, _Kind, choose, compose, score_sentences
+from terakoya.rag.retrieval.analysis import terms_of
 
 
 async def extract(question: str, hits: list[Hit]) -> Extract:
@@ -72,3 +72,23 @@ async def test_a_question_in_a_document_does_not_answer_itself(hit_of: Callable[
 async def test_nothing_found_gives_no_sentences() -> None:
     answer = await extract("Anything?", [])
     assert (answer.text, answer.citations) == ("", ())
+
+
+async def test_a_sentence_about_a_sibling_does_not_answer(hit_of: Callable[..., Hit]) -> None:
+    text = "Permitted total weight: 185 kg, load included.\nThe MC-310 has a permitted total weight of 230 kg."
+    answer = await extract("What is the permitted total weight of the MC-240?", [hit_of(text, title="MC-240")])
+    assert "185 kg" in answer.citations[0].quote
+    assert all("MC-310" not in citation.quote for citation in answer.citations)
+
+
+def test_a_quantity_of_the_kind_that_was_asked_for_counts_most(hit_of: Callable[..., Hit]) -> None:
+    text = "It is charged between 0 and 40 °C. An empty battery is full after 4 hours. It has a lock."
+    kind = _Kind("How long does it take to charge the battery?")
+    temperature, duration, neither = map(kind.bonus, evidence_sentences([hit_of(text)]))
+    assert duration > temperature > neither == 0
+
+
+async def test_what_stands_under_a_label_is_quoted_and_not_the_label(hit_of: Callable[..., Hit]) -> None:
+    text = "5月の実績\n売上は1,846万円である。\n秋の試乗会\n10月17日に河川敷の広場で開く。"
+    answer = await extract("秋の試乗会はいつですか。", [hit_of(text, title="議事録")])
+    assert answer.citations[0].quote == "10月17日に河川敷の広場で開く。"
