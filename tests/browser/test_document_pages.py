@@ -314,6 +314,8 @@ def test_chat_streams_remembers_stops_and_begins_anew(page: Page, server: Server
     page.locator("#stop").click()
     expect(page.locator("#stop")).to_be_hidden()
     expect(page.locator("#send")).to_be_enabled()
+    scrolled = "log => log.scrollHeight - log.scrollTop - log.clientHeight"
+    assert page.locator("#log").evaluate(scrolled) <= 1
     picture(page, "chat")
     page.get_by_role("button", name="New conversation").click()
     expect(page.locator(".bubble")).to_have_count(0)

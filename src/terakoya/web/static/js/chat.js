@@ -76,6 +76,7 @@ async function send(event) {
   } catch (error) {
     failure = error;
   }
+  const wasAtEnd = isAtEnd();
   working(false, view);
   if (asked !== turns) return; // a new conversation was begun meanwhile
   showError(byId("chat-error"), failure && failure.name !== "AbortError" ? failure : null);
@@ -90,6 +91,7 @@ async function send(event) {
     keep();
   }
   showWhetherEmpty();
+  if (wasAtEnd) toEnd();
   message.focus();
 }
 
@@ -105,9 +107,9 @@ async function receive(answer, view, conversation, model) {
     reason = choice?.finish_reason ?? reason;
     if (choice?.delta.content) {
       answer.content += choice.delta.content;
-      const isAtEnd = log.scrollHeight - log.scrollTop - log.clientHeight < 60;
+      const wasAtEnd = isAtEnd();
       view.text.append(choice.delta.content);
-      if (isAtEnd) toEnd();
+      if (wasAtEnd) toEnd();
     }
     if (chunk.usage) view.foot.textContent = _("%(n)s tokens", { n: count(chunk.usage.completion_tokens) });
   }
@@ -136,6 +138,9 @@ function working(isWorking, view) {
 function showWhetherEmpty() {
   byId("chat-empty").hidden = log.children.length > 0;
 }
+
+/** Whether the reader is at the end; one who scrolled back is left there. */
+const isAtEnd = () => log.scrollHeight - log.scrollTop - log.clientHeight < 60;
 
 function toEnd() {
   log.scrollTop = log.scrollHeight;
