@@ -31,7 +31,7 @@ QUESTIONS = [f"{'very ' * (number % 3)}nice number {number}?" for number in rang
 
 @pytest.fixture(autouse=True)
 def short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    from terakoya.training.engine import probe
+    from terakoya.models import probe
 
     monkeypatch.setattr(probe, "_gflops", lambda device, dtype, *_: 100.0 if dtype is torch.float32 else 1.0)
 
