@@ -296,6 +296,23 @@ def test_a_refusal_says_so_and_shows_what_comes_nearest(page: Page, server: Serv
     picture(page, "ask-refused-mobile")
 
 
+def test_a_model_is_named_where_it_shall_write_and_only_there(page: Page, server: Server, wire: Wire) -> None:
+    wire.answer = answered("Holidays are ten days.", [])
+    page.goto(f"{server.url}/ask")
+    page.locator("#ask-options summary").click()
+    model = page.get_by_label("Model that writes")
+    sent = []
+    for mode in ("let a model write", "quote the documents"):
+        page.get_by_label("How to answer").select_option(mode)
+        page.get_by_label("Question").fill("Holidays?")
+        with page.expect_request("**/rag/query/stream") as request:
+            page.locator("#ask").click()
+        expect(page.locator("#ask")).to_be_enabled()
+        sent.append((request.value.post_data_json["mode"], request.value.post_data_json["model"] is None))
+    assert sent == [("generative", False), ("extractive", True)]
+    expect(model).to_be_disabled()
+
+
 def test_chat_streams_remembers_stops_and_begins_anew(page: Page, server: Server, complaints: list[str]) -> None:
     page.goto(f"{server.url}/chat")
     page.locator("details summary").click()

@@ -24,6 +24,17 @@ byId("collection").addEventListener("change", () => {
   hint();
 });
 
+byId("mode").addEventListener("change", fitModel);
+fitModel();
+
+/** Quoting needs no model; writing needs one that is named. */
+function fitModel() {
+  const [automatic, first] = byId("model").options;
+  byId("model").disabled = byId("mode").value === "extractive";
+  automatic.disabled = byId("mode").value === "generative";
+  if (automatic.disabled && automatic.selected) first.selected = true;
+}
+
 let known = new Map();
 fillCollections(byId("collection")).then((collections) => {
   known = collections;
@@ -47,7 +58,7 @@ async function ask(event) {
   const view = new AnswerView(question.value.trim());
   byId("answers").prepend(view.element);
   try {
-    const body = { query: question.value, collection: byId("collection").value, mode: byId("mode").value, model: byId("model").value || null };
+    const body = { query: question.value, collection: byId("collection").value, mode: byId("mode").value, model: byId("model").disabled ? null : byId("model").value || null };
     const response = await request("POST", "/rag/query/stream", body, aborter.signal);
     for await (const piece of serverSent(response)) {
       if (piece.type === "error") throw streamError(piece);
