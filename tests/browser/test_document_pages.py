@@ -41,7 +41,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     root = tmp_path_factory.mktemp("pages")
     build_tiny_model(root / "imports" / "tiny")
     with running_server(root / "data", TERAKOYA_LANGUAGE="auto", TERAKOYA_IMPORT_DIR=str(root / "imports")) as server:
-        pulled = run_cli(root / "data", "models", "pull", "folder:tiny")
+        pulled = run_cli(root / "data", "models", "pull", "folder:tiny", timeout=200)
         assert pulled.returncode == 0, pulled.stderr
         yield server
 

@@ -16,7 +16,7 @@ from terakoya import Client
 COMMAND = (sys.executable, "-m", "terakoya")
 STARTER = "smollm2-135m-instruct-q4_1"
 EMBEDDER = "multilingual-e5-small-q4"
-READY_SECONDS = 60.0
+READY_SECONDS = 120.0
 
 
 def environment(data_dir: Path, **more: str) -> dict[str, str]:
