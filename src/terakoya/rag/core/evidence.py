@@ -16,6 +16,7 @@ from terakoya.rag.retrieval.analysis import terms_of
 from terakoya.rag.sentences import sentences
 
 _QUESTION_END = re.compile(r"[?？][」』）)\"'”]*$|(?:ですか|ますか|でしょうか|ませんか)。?$")
+_MARKER = re.compile(r"(?:[-*+•●■◆]|\d{1,3}[.)]|[(（]\d{1,2}[)）])[ \t\u3000]+(?=\S)|・[ \t\u3000]*(?=\S)")
 _LABEL = re.compile(r"[^\s\-*•・●■◆|].*[^.!?。．｡！？…:：,、;)）\]」』]", re.DOTALL)
 _LABEL_CHARACTERS = 40
 _ORNAMENT = re.compile(r"^[\s#>*\-・●■◆\d.()（）]*|[\s#*:：]*$")
@@ -77,7 +78,8 @@ def evidence_sentences(hits: Iterable[Hit]) -> tuple[EvidenceSentence, ...]:
         above_terms = terms_of(above)
         over = ""  # the question or label that what follows stands under
         spans = sentences(passage.text)
-        for number, (start, end) in enumerate(spans):
+        for number, (line_start, end) in enumerate(spans):
+            start = line_start + _marker_length(passage.text, line_start)
             text = passage.text[start:end]
             bare = _bare(text)
             if not any(map(str.isalnum, bare)) or bare in headings:
@@ -86,7 +88,7 @@ def evidence_sentences(hits: Iterable[Hit]) -> tuple[EvidenceSentence, ...]:
             context = f"{above}\n{over}" if over else above
             context_terms = _joined(above_terms, terms_of(over)) if over else above_terms
             is_question = _is_question(text)
-            is_label = number + 1 < len(spans) and _is_label(passage.text, start, end)
+            is_label = number + 1 < len(spans) and _is_label(passage.text, line_start, end)
             sentence = EvidenceSentence(
                 hit, rank, place[1], place[2], text, terms_of(text), context, context_terms, is_question, is_label
             )
@@ -126,6 +128,13 @@ def similarity(one: Mapping[int, int], other: Mapping[int, int]) -> float:
 
 def _is_question(text: str) -> bool:
     return _QUESTION_END.search(text) is not None
+
+
+def _marker_length(text: str, start: int) -> int:
+    """How many characters of a sentence are the mark of a list's item: no part of what is quoted."""
+    at_line_start = start == 0 or text[start - 1] in "\n\r \t"
+    match = _MARKER.match(text, start) if at_line_start else None
+    return 0 if match is None else len(match.group())
 
 
 def _is_label(text: str, start: int, end: int) -> bool:

@@ -54,6 +54,21 @@ def test_the_last_line_and_items_of_a_list_are_no_labels(hit_of: Callable[..., H
     assert not any(one.is_label for one in found)
 
 
+def test_the_mark_of_an_item_is_not_quoted(hit_of: Callable[..., Hit]) -> None:
+    text = (
+        "- 45 分間操作がないと切れます。\n1. First, open it.\n(2) 祖父母の死亡 2 日\n・鍵をかける。\n3.5 bar is enough."
+    )
+    found = evidence_sentences([hit_of(text, start=7)])
+    assert [one.text for one in found] == [
+        "45 分間操作がないと切れます。",
+        "First, open it.",
+        "祖父母の死亡 2 日",
+        "鍵をかける。",
+        "3.5 bar is enough.",
+    ]
+    assert all(text[one.start - 7 : one.end - 7] == one.text for one in found)
+
+
 def test_coverage_weighs_what_few_texts_have() -> None:
     common, rare = terms_of("delivery lamp"), terms_of("delivery")
     texts = [terms_of(text) for text in ("delivery lamp", "delivery chair", "delivery table", "delivery rug")]
