@@ -161,7 +161,7 @@ def test_any_plain_text_is_covered(text: str) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("piece", ["a", "漢", "word ", "短い文。", "a\n\n", "- item\n", "「", "1. "])
 def test_time_grows_with_the_length_alone(piece: str) -> None:
-    parsed = parse_text(piece * (2_000_000 // len(piece)), ())
+    parsed = parse_text(piece * (400_000 // len(piece)), ())
     started = time.process_time()
     assert chunk(parsed, TokenCount(parsed.text, TOKENIZER))
-    assert time.process_time() - started < 60
+    assert time.process_time() - started < 30  # quadratic ones took minutes
