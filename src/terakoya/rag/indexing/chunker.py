@@ -28,6 +28,8 @@ class Sizes:
     least: int = 200
     """A passage that has so many may end where a lesser section begins."""
     most: int = 400
+    most_characters: int = 10_000
+    """What is mostly white space, or unknown to the tokenizer, has few tokens however long it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def _pieces(parsed: Parsed, count: TokenCount, sizes: Sizes) -> Iterator[_Piece]
         above = tuple(heading for _, heading in path)
         most = sizes.most - min(heading_tokens, sizes.most // 2)  # room for the headings it is joined to
         goes_on = False
-        for start, end in _cut(parsed.text, block, count, most):
+        for start, end in _cut(parsed.text, block, count, most, sizes.most_characters):
             yield _Piece(start, end, count.between(start, end), level, above, goes_on)
             goes_on = True
         if level:
@@ -95,9 +97,9 @@ def _all_blocks(parsed: Parsed) -> Iterator[Block]:
         position = max(position, block.end)
 
 
-def _cut(text: str, block: Block, count: TokenCount, most: int) -> Iterator[Span]:
+def _cut(text: str, block: Block, count: TokenCount, most: int, characters: int) -> Iterator[Span]:
     """Yield the block if it fits a passage, else its sentences or lines, else pieces of these."""
-    if count.between(block.start, block.end) <= most:
+    if count.between(block.start, block.end) <= most and block.end - block.start <= characters:
         yield block.start, block.end
         return
     piece = text[block.start : block.end]
@@ -108,13 +110,13 @@ def _cut(text: str, block: Block, count: TokenCount, most: int) -> Iterator[Span
     for start, end in spans:
         span = _stripped(text, block.start + start, block.start + end)
         if span is not None:
-            yield from _cut_hard(text, *span, count, most)
+            yield from _cut_hard(text, *span, count, most, characters)
 
 
-def _cut_hard(text: str, start: int, end: int, count: TokenCount, most: int) -> Iterator[Span]:
-    """Yield spans of at most ``most`` tokens, ended at a space or comma where one is near."""
-    while count.between(start, end) > most:
-        cut = count.end_after(start, most, end)
+def _cut_hard(text: str, start: int, end: int, count: TokenCount, most: int, characters: int) -> Iterator[Span]:
+    """Yield spans of at most so many tokens and characters, ended at a space or comma where one is near."""
+    while count.between(start, end) > most or end - start > characters:
+        cut = min(count.end_after(start, most, end), start + characters)
         nearest = max(start + 1, cut - (cut - start) // 4)
         soft = next((at for at in range(cut, nearest, -1) if _SOFT_BREAK.match(text, at - 1)), cut)
         span = _stripped(text, start, soft)
@@ -144,7 +146,7 @@ def _groups(pieces: list[_Piece], count: TokenCount, sizes: Sizes) -> Iterator[l
             carried = _trailing_headings(group)
             yield group
             group = carried
-            if group and count.between(group[0].start, piece.end) > sizes.most:
+            if group and _is_too_long(group, piece, count, sizes):
                 yield group
                 group = []
         group.append(piece)
@@ -157,7 +159,7 @@ def _begins_anew(group: list[_Piece], piece: _Piece, rest: int, top: int, count:
     the next heading.
     """
     tokens = count.between(group[0].start, group[-1].end)
-    if tokens + piece.tokens > sizes.most:
+    if tokens + piece.tokens > sizes.most or piece.end - group[0].start > sizes.most_characters:
         return True
     if group[-1].heading_level:
         return False  # a heading stays with what follows it
@@ -169,6 +171,11 @@ def _begins_anew(group: list[_Piece], piece: _Piece, rest: int, top: int, count:
         is_rest_of_section = not group[0].heading_level and bool(group[0].path)
         return tokens >= sizes.small or is_rest_of_section
     return tokens >= sizes.least or (tokens >= sizes.small and tokens + rest > sizes.most)
+
+
+def _is_too_long(group: list[_Piece], piece: _Piece, count: TokenCount, sizes: Sizes) -> bool:
+    start, end = group[0].start, piece.end
+    return count.between(start, end) > sizes.most or end - start > sizes.most_characters
 
 
 def _trailing_headings(group: list[_Piece]) -> list[_Piece]:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from tests.unit.rag.indexing.tokenizer import small_tokenizer
 
 from terakoya.rag.indexing.chunker import Chunk, Sizes, chunk
-from terakoya.rag.indexing.parsers.parsed import BlockKind, Parsed, TextWriter
+from terakoya.rag.indexing.parsers.parsed import Block, BlockKind, Parsed, TextWriter
 from terakoya.rag.indexing.parsers.plain import parse_text
 from terakoya.rag.indexing.token_count import TokenCount
 
@@ -165,3 +165,11 @@ def test_time_grows_with_the_length_alone(piece: str) -> None:
     started = time.process_time()
     assert chunk(parsed, TokenCount(parsed.text, TOKENIZER))
     assert time.process_time() - started < 30  # quadratic ones took minutes
+
+
+@pytest.mark.parametrize("gap", [" ", "\n"])
+@pytest.mark.parametrize("kind", [BlockKind.PARAGRAPH, BlockKind.CODE])
+def test_white_space_without_end_makes_no_passage_without_end(kind: BlockKind, gap: str) -> None:
+    text = f"The first.{gap * 50_000}The second. The third."
+    chunks = _chunks(Parsed(text, blocks=(Block(kind, 0, len(text)),)))
+    assert [text[piece.start : piece.end] for piece in chunks] == ["The first.", "The second. The third."]
