@@ -50,7 +50,12 @@ class DocumentHouse:
         self.store = EdgeVectorStore(self.data_dir.index)
         self.embedder = WordEmbedder()
         self.keeper = IndexKeeper(self.rows, self.store)
-        self.retriever = Retriever(store=self.store, documents=self.rows, embedder=self.embedder)
+        self.retriever = Retriever(
+            store=self.store,
+            documents=self.rows,
+            embedder=self.embedder,
+            is_incomplete=self.keeper.is_incomplete,
+        )
         self.service = DocumentService(
             documents=self.rows,
             queue=self.queue,

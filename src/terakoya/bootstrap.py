@@ -109,7 +109,12 @@ def build_container(settings: Settings) -> Container:
     )
     rag = RAGApplication(
         documents=document_rows,
-        retriever=Retriever(store=vectors, documents=document_rows, embedder=embedder),
+        retriever=Retriever(
+            store=vectors,
+            documents=document_rows,
+            embedder=embedder,
+            is_incomplete=index_keeper.is_incomplete,
+        ),
         embedder=embedder,
         models=model_rows,
         chat=model_client,

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from document_house import EMBEDDER, DocumentHouse, document_house
-from terakoya.domain.documents import DocumentStatus, Vector
+from terakoya.domain.documents import DocumentStatus, IndexPoint, Vector
 from terakoya.domain.tasks import ProcessIdentity, TaskKind, TaskState
 from terakoya.exceptions import (
     CollectionNotFound,
@@ -359,3 +359,74 @@ async def test_an_index_that_has_grown_is_optimised_and_finds_the_same(
         assert optimized == [document.collection_id]
         assert (await house.found("lamps returned"))[0][1] == RETURNS
         assert await house.keeper.is_whole(document.collection_id)
+
+
+async def test_a_question_during_the_first_indexing_finds_nothing_yet(
+    house: DocumentHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go_on, is_embedding = asyncio.Event(), asyncio.Event()
+    embed = house.embedder.embed_passages
+
+    async def slow(model_id: str, texts: Sequence[str]) -> Vector:
+        is_embedding.set()
+        await may_go_on.wait()
+        return await embed(model_id, texts)
+
+    monkeypatch.setattr(house.embedder, "embed_passages", slow)
+    async with house.working():
+        document = house.add(RETURNS).document
+        await is_embedding.wait()
+        assert await house.found("lamps") == []
+        may_go_on.set()
+        await house.end_of(document)
+        assert len(await house.found("lamps")) == 1
+
+
+async def test_while_an_index_is_made_anew_nothing_is_said_to_be_absent(
+    house: DocumentHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    may_go_on, is_writing = asyncio.Event(), asyncio.Event()
+    upsert = house.store.upsert
+
+    async def slow(collection_id: str, points: Sequence[IndexPoint]) -> None:
+        is_writing.set()
+        await may_go_on.wait()
+        await upsert(collection_id, points)
+
+    async with house.working():
+        await house.added(RETURNS)
+        monkeypatch.setattr(house.store, "upsert", slow)
+        cancelled = house.service.rebuild("default")
+        await is_writing.wait()
+        with pytest.raises(Unavailable, match="made anew"):
+            await house.found("lamps")
+        house.queue.cancel(cancelled.id)
+        async for _ in house.event_log.follow(cancelled.id):
+            pass
+        with pytest.raises(Unavailable, match="terakoya documents rebuild default"):
+            await house.found("lamps")
+        may_go_on.set()
+        again = house.service.rebuild("default")
+        async for _ in house.event_log.follow(again.id):
+            pass
+        assert len(await house.found("lamps")) == 1
+
+
+async def test_a_damaged_index_with_a_deletion_due_is_rebuilt_at_start_and_holds_up_no_other(
+    house: DocumentHouse, tmp_path: Path
+) -> None:
+    async with house.working():
+        kept, gone = await house.added(RETURNS), await house.added(LEAVE, "leave.md")
+        house.service.add_collection("other")
+        other = await house.added(LEAVE, collection="other")
+    house.rows.delete_document(gone.id)
+    house.rows.delete_document(other.id)
+    (house.data_dir.index(kept.collection_id) / "current.json").write_text("{")
+    restarted = DocumentHouse(tmp_path / "data")
+    async with restarted.working():
+        await restarted.service.reconcile()
+        assert await restarted.store.count(other.collection_id) == 0
+        rebuild = restarted.service.rebuild("default")
+        async for _ in restarted.event_log.follow(rebuild.id):
+            pass
+        assert [text for _, text in await restarted.found("lamps")] == [RETURNS]

@@ -39,6 +39,17 @@ class IndexKeeper:
         self._locks: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._unoptimized: defaultdict[str, int] = defaultdict(int)
         self._background: set[asyncio.Task[None]] = set()
+        self._incomplete: set[str] = set()
+
+    def is_incomplete(self, collection_id: str) -> bool:
+        """Whether its index is just being made anew, or was not finished: what is found in it says nothing."""
+        return collection_id in self._incomplete
+
+    async def prepare(self, collection_id: str) -> None:
+        """Have an index, if an empty one, before there are passages to look for. Raises: CollectionNotFound."""
+        async with self._locks[collection_id]:
+            collection = await asyncio.to_thread(self._documents.find_collection, collection_id)
+            await self._store.create(collection.id, dimension=collection.dimension)
 
     async def add(self, document: DocumentInfo, progress: Progress) -> int:
         """Write an embedded document's points, then set it ready; return how many.
@@ -60,10 +71,12 @@ class IndexKeeper:
         async with self._locks[collection_id]:
             collection = await asyncio.to_thread(self._documents.find_collection, collection_id)
             average = await asyncio.to_thread(self._documents.actual_average_length, collection_id)
+            self._incomplete.add(collection_id)
             await self._store.drop(collection_id)
             await self._store.create(collection_id, dimension=collection.dimension)
             written = await self._write_ready(collection_id, average, progress)
             await asyncio.to_thread(self._documents.set_average_length, collection_id, average)
+            self._incomplete.discard(collection_id)
         self._unoptimized[collection_id] = 0
         await self._optimize_if_grown(collection_id, written)
         return written
@@ -78,13 +91,20 @@ class IndexKeeper:
                 await asyncio.sleep(RETRY_SECONDS)
 
     async def _carry_out_deletions(self) -> None:
+        """An index that cannot be opened keeps its own deletions waiting, not those of others."""
         for collection_id, document_id in await asyncio.to_thread(self._documents.deletions_due):
-            async with self._locks[collection_id]:
-                if document_id == collection_id:
-                    await self._store.drop(collection_id)
-                elif await self._store.exists(collection_id):
-                    await self._store.delete_document(collection_id, document_id)
-                await asyncio.to_thread(self._documents.deletion_done, document_id)
+            try:
+                await self._carry_out(collection_id, document_id)
+            except RAGError as error:
+                log.warning("index_deletion_postponed", collection_id=collection_id, error=str(error))
+
+    async def _carry_out(self, collection_id: str, document_id: str) -> None:
+        async with self._locks[collection_id]:
+            if document_id == collection_id:
+                await self._store.drop(collection_id)
+            elif await self._store.exists(collection_id):
+                await self._store.delete_document(collection_id, document_id)
+            await asyncio.to_thread(self._documents.deletion_done, document_id)
 
     async def is_whole(self, collection_id: str) -> bool:
         """Whether the index holds as many points as the ready documents have passages."""

@@ -85,6 +85,7 @@ class Indexer:
         collection = await asyncio.to_thread(self._documents.find_collection, document.collection_id)
         if not document.passages:
             observer.notify(EventType.PHASE, phase=Phase.PARSING)
+            await _patiently(lambda: self._keeper.prepare(collection.id), observer)
             await self._parse(document, collection)
             document = await asyncio.to_thread(self._documents.find_document, document_id)
         await self._embed(document, collection, observer)

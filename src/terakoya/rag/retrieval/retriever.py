@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ import numpy as np
 
 from terakoya.domain.document_ports import DocumentRepository, Embedder, VectorStore
 from terakoya.domain.documents import CollectionInfo, Hit, Language, Passage, StoreHit, Terms, Vector
-from terakoya.exceptions import InvalidConfig, InvalidQuery
+from terakoya.exceptions import InvalidConfig, InvalidQuery, Unavailable
 from terakoya.rag.retrieval.analysis import language_of, terms_of
 from terakoya.rag.retrieval.fusion import Fused, fuse
 from terakoya.rag.retrieval.sparse import query_vector
@@ -39,7 +39,16 @@ class Retrieved:
 
 
 class Retriever:
-    def __init__(self, *, store: VectorStore, documents: DocumentRepository, embedder: Embedder) -> None:
+    def __init__(
+        self,
+        *,
+        store: VectorStore,
+        documents: DocumentRepository,
+        embedder: Embedder,
+        is_incomplete: Callable[[str], bool] = lambda collection_id: False,
+    ) -> None:
+        """``is_incomplete``: whether a collection's index does not hold everything, so that nothing can be said."""
+        self._is_incomplete = is_incomplete
         self._store = store
         self._documents = documents
         self._embedder = embedder
@@ -68,12 +77,22 @@ class Retriever:
         if collection.passages == 0:
             nothing = np.zeros(collection.dimension, dtype=np.float32)
             return Retrieved(text, language_of(text), await run.analyse(), nothing, (), run.seconds)
-        (vector, dense), (terms, sparse) = await asyncio.gather(run.dense(), run.sparse())
+        self._refuse_incomplete(collection)
+        (vector, dense), (terms, sparse) = await run.both()
+        self._refuse_incomplete(collection)  # it may have been taken away meanwhile
         with run.stage("fuse"):
             fused = fuse(dense, sparse, fusion)
         with run.stage("fetch"):
             hits = await asyncio.to_thread(self._fetch, fused, limit)
         return Retrieved(text, language_of(text), terms, vector, hits, run.seconds)
+
+    def _refuse_incomplete(self, collection: CollectionInfo) -> None:
+        """Raises: Unavailable."""
+        if self._is_incomplete(collection.id):
+            raise Unavailable(
+                f"the search index of {collection.name!r} is being made anew; try again in a moment. If that was "
+                f"cancelled or failed, `terakoya documents rebuild {collection.name}` does it again"
+            )
 
     def _fetch(self, fused: Sequence[Fused], limit: int) -> tuple[Hit, ...]:
         """The passages, best first; those that were deleted after they were found make room for the next."""
@@ -106,6 +125,17 @@ class _Search:
     candidates: int
     document_ids: Sequence[str] | None
     seconds: dict[str, float] = field(default_factory=dict)
+
+    async def both(self) -> tuple[tuple[Vector, Sequence[StoreHit]], tuple[Terms, Sequence[StoreHit]]]:
+        """Search both ways at once; when one fails, the other is not left waiting in the model server."""
+        dense, sparse = asyncio.ensure_future(self.dense()), asyncio.ensure_future(self.sparse())
+        try:
+            return await asyncio.gather(dense, sparse)
+        except BaseException:
+            dense.cancel()
+            sparse.cancel()
+            await asyncio.gather(dense, sparse, return_exceptions=True)
+            raise
 
     async def dense(self) -> tuple[Vector, Sequence[StoreHit]]:
         with self.stage("embed"):

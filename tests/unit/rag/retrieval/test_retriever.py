@@ -211,3 +211,22 @@ async def test_many_questions_at_once_find_what_each_asks(library: Library) -> N
     questions = ["返品", "送料", "保証"] * 8
     found = await asyncio.gather(*(library.retriever.search(library.collection, one, limit=1) for one in questions))
     assert [one.hits[0].passage.text for one in found] == [*RULES] * 8
+
+
+async def test_when_one_search_fails_the_other_does_not_go_on(library: Library) -> None:
+    ended: list[bool] = []
+
+    class Slow(WordEmbedder):
+        async def embed_queries(self, model_id: str, texts: Sequence[str]) -> Vector:
+            try:
+                await asyncio.sleep(60)
+            finally:
+                ended.append(True)
+            return await super().embed_queries(model_id, texts)
+
+    await library.add("rules", RULES)
+    await library.store.drop(library.collection_id)
+    retriever = Retriever(store=library.store, documents=library.documents, embedder=Slow())
+    with pytest.raises(RAGError, match="has no search index"):
+        await retriever.search(library.collection, "送料")
+    assert ended == [True]
