@@ -17,6 +17,7 @@ from terakoya.exceptions import (
     DocumentNotFound,
     InvalidConfig,
     ModelNotFound,
+    StorageFull,
     Unavailable,
     UnreadableDocument,
 )
@@ -89,6 +90,23 @@ async def test_the_same_file_again_is_the_same_document(house: DocumentHouse) ->
         assert again.is_duplicate
         assert again.document == first
         assert not house.add(RETURNS, collection=house.service.add_collection("other").name).is_duplicate
+
+
+async def test_a_document_that_could_not_be_queued_is_not_kept_and_can_be_sent_again(
+    house: DocumentHouse, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*arguments: object, **options: object) -> None:
+        raise StorageFull("no space left")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(house.queue, "submit", full)
+        with pytest.raises(StorageFull):
+            house.add(LEAVE)
+    assert house.service.list() == []
+    assert list(house.data_dir.documents.iterdir()) == []
+    again = house.add(LEAVE)
+    assert not again.is_duplicate
+    assert again.document.task_id is not None
 
 
 async def test_collections_do_not_see_each_other(house: DocumentHouse) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import structlog
 
 from terakoya.domain.document_ports import DocumentRepository
-from terakoya.domain.documents import CollectionInfo, DocumentInfo, DocumentStatus
+from terakoya.domain.documents import DEFAULT_COLLECTION, CollectionInfo, DocumentInfo, DocumentStatus
 from terakoya.domain.models import ModelInfo, ModelKind
 from terakoya.domain.names import name_key
 from terakoya.domain.ports import ModelRepository, TaskQueue, TaskRepository
@@ -34,7 +34,6 @@ from terakoya.rag.indexing.index_keeper import ALL, RETRY_SECONDS, IndexKeeper
 from terakoya.rag.indexing.parsers import HEAD_BYTES, parser_for
 
 log = structlog.get_logger(__name__)
-DEFAULT_COLLECTION = "default"
 MAX_TITLE_CHARACTERS = 200
 MAX_TEXT_CHARACTERS = 20_000
 UNNAMED = "document"
@@ -140,7 +139,11 @@ class DocumentService:
             if (same := self._documents.find_duplicate(found.id, sha256)) is None:
                 raise
             return Added(same, is_duplicate=True)
-        return Added(self._queue_ingest(document), is_duplicate=False)
+        try:
+            return Added(self._queue_ingest(document), is_duplicate=False)
+        except AppException:  # a full disk, a locked database: what is not acknowledged is not kept either
+            self._documents.delete_document(document.id)
+            raise
 
     def list(self, collection: str | None = None, *, limit: int = 1000) -> Sequence[DocumentInfo]:
         """Newest first. Raises: CollectionNotFound, but for the default one before its first use."""
