@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import aclosing
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
 
+from terakoya.api import server_sent
 from terakoya.api.dependencies import Models
 from terakoya.api.schemas.models import CompareRequest, ModelList, ModelView, PullRequest
 from terakoya.api.schemas.tasks import TaskAccepted
@@ -54,7 +54,7 @@ async def compare_models(body: CompareRequest, models: Models) -> StreamingRespo
         seed=body.seed,
     )
     first = await anext(events, None)
-    return StreamingResponse(_server_sent(first, events), media_type="text/event-stream")
+    return StreamingResponse(_server_sent(first, events), media_type=server_sent.MEDIA_TYPE)
 
 
 async def _server_sent(
@@ -62,11 +62,7 @@ async def _server_sent(
 ) -> AsyncIterator[str]:
     async with aclosing(rest):
         if first is not None:
-            yield _data(first)
+            yield server_sent.event(first)
         async for event in rest:
-            yield _data(event)
-    yield "data: [DONE]\n\n"
-
-
-def _data(event: Mapping[str, Any]) -> str:
-    return f"data: {json.dumps(event, ensure_ascii=False)}\n\n"
+            yield server_sent.event(event)
+    yield server_sent.DONE

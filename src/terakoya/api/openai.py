@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import secrets
 import time
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -14,11 +13,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import JSONResponse, StreamingResponse
 from starlette.responses import Response
 
+from terakoya.api import server_sent
 from terakoya.api.dependencies import Models
 from terakoya.api.openai_errors import OpenAIRoute, envelope
 from terakoya.api.schemas.openai import ChatCompletionRequest, OpenAIModel, OpenAIModelList, Usage
 from terakoya.domain.datasets import Message
-from terakoya.domain.models import ModelInfo, ModelKind
+from terakoya.domain.models import ModelInfo
 from terakoya.exceptions import AppException, InvalidConfig
 from terakoya.models.client import AnswerPart
 
@@ -30,13 +30,13 @@ FINISH_REASONS = {"stop": "stop", "length": "length", "context": "length"}
 @router.get("/v1/models")
 def list_chat_models(models: Models) -> OpenAIModelList:
     """The models that can answer, by name."""
-    return OpenAIModelList(data=[_model(info) for info in models.list() if info.kind != ModelKind.EMBEDDER])
+    return OpenAIModelList(data=[_model(info) for info in models.list() if info.can_answer])
 
 
 @router.get("/v1/models/{model_id}")
 def get_chat_model(model_id: str, models: Models) -> OpenAIModel:
     info = models.get(model_id)
-    if info.kind == ModelKind.EMBEDDER:
+    if not info.can_answer:
         raise InvalidConfig(f"{info.name!r} turns texts into vectors for retrieval and cannot answer")
     return _model(info)
 
@@ -56,7 +56,7 @@ async def complete_chat(body: ChatCompletionRequest, request: Request, models: M
     head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": name}
     if body.stream:
         chunks = _chunks(head, first, parts, includes_usage=body.includes_usage)
-        return StreamingResponse(chunks, media_type="text/event-stream")
+        return StreamingResponse(chunks, media_type=server_sent.MEDIA_TYPE)
     return JSONResponse(await _completion(head, first, parts, request))
 
 
@@ -85,7 +85,7 @@ async def _chunks(
     def chunk(delta: dict[str, str], reason: str | None = None) -> str:
         choice = {"index": 0, "delta": delta, "finish_reason": reason}
         usage = {"usage": None} if includes_usage else {}
-        return _data(head | {"object": "chat.completion.chunk", "choices": [choice]} | usage)
+        return server_sent.event(head | {"object": "chat.completion.chunk", "choices": [choice]} | usage)
 
     yield chunk({"role": "assistant", "content": ""})
     try:
@@ -96,11 +96,11 @@ async def _chunks(
         yield chunk({}, FINISH_REASONS.get(part.reason or "", part.reason))
         if includes_usage:
             usage = {"object": "chat.completion.chunk", "choices": [], "usage": _usage(part).model_dump()}
-            yield _data(head | usage)
+            yield server_sent.event(head | usage)
     except AppException as error:
-        yield _data(envelope(error))
+        yield server_sent.event(envelope(error))
         return
-    yield "data: [DONE]\n\n"
+    yield server_sent.DONE
 
 
 async def _joined(first: AnswerPart, rest: AsyncGenerator[AnswerPart, None]) -> AsyncGenerator[AnswerPart, None]:
@@ -117,7 +117,3 @@ def _usage(end: AnswerPart) -> Usage:
 
 def _model(info: ModelInfo) -> OpenAIModel:
     return OpenAIModel(id=info.name, created=int(info.created_at.timestamp()))
-
-
-def _data(value: dict[str, Any]) -> str:
-    return f"data: {json.dumps(value, ensure_ascii=False)}\n\n"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from typing import Annotated, Any
@@ -10,6 +9,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
+from terakoya.api import server_sent
 from terakoya.api.dependencies import RAG
 from terakoya.api.schemas.errors import encodable
 from terakoya.api.schemas.rag_answers import (
@@ -58,7 +58,7 @@ async def stream_query(body: QueryRequest, rag: RAG) -> StreamingResponse:
         )
         events = await opened.enter_async_context(aclosing(session.stream(body.query, top_k=body.top_k)))
         first = await anext(events)
-        return StreamingResponse(_server_sent(first, events, opened.pop_all()), media_type="text/event-stream")
+        return StreamingResponse(_server_sent(first, events, opened.pop_all()), media_type=server_sent.MEDIA_TYPE)
 
 
 @router.get("/rag/traces/{trace_id}")
@@ -72,12 +72,12 @@ async def _server_sent(
 ) -> AsyncIterator[str]:
     async with opened:
         try:
-            yield _data(_event(first))
+            yield server_sent.event(_event(first))
             async for event in rest:
-                yield _data(_event(event))
+                yield server_sent.event(_event(event))
         except AppException as error:
-            yield _data({"type": "error", "error": encodable(str(error)), "code": error.code})
-        yield "data: [DONE]\n\n"
+            yield server_sent.event({"type": "error", "error": encodable(str(error)), "code": error.code})
+        yield server_sent.DONE
 
 
 def _event(event: AnswerEvent) -> dict[str, Any]:
@@ -93,7 +93,3 @@ def _event(event: AnswerEvent) -> dict[str, Any]:
         case Done():
             fields = {"answer": AnswerView.of(event.answer).model_dump()}
     return {"type": event.type} | fields
-
-
-def _data(event: dict[str, Any]) -> str:
-    return f"data: {json.dumps(event, ensure_ascii=True)}\n\n"

@@ -20,8 +20,9 @@ from terakoya.api.schemas.rag_documents import (
 )
 from terakoya.api.schemas.tasks import TaskAccepted
 from terakoya.api.uploads import Upload, received_form
+from terakoya.domain.documents import DEFAULT_COLLECTION
 from terakoya.exceptions import InvalidConfig
-from terakoya.rag.service import DEFAULT_COLLECTION, MAX_TEXT_CHARACTERS
+from terakoya.rag.service import MAX_TEXT_CHARACTERS
 
 router = APIRouter(tags=["documents"])
 

@@ -9,8 +9,9 @@ import typer
 
 from terakoya.cli.output import (
     JsonOption,
+    YesOption,
     json_wanted,
-    print_fields,
+    print_info,
     print_json,
     print_table,
     remark,
@@ -72,7 +73,7 @@ def show(dataset: DatasetArgument, json_output: JsonOption = False) -> None:
 
     with connect() as connection:
         info = connection.client.datasets.get(dataset)
-    print_json(info) if json_wanted() else print_fields(info)
+    print_info(info)
 
 
 @app.command("preview", help=_("Show its first rows."))
@@ -97,7 +98,7 @@ def preview(
 @app.command("delete", help=_("Delete a dataset."))
 def delete(
     dataset: DatasetArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help=_("Do not ask."))] = False,
+    yes: YesOption = False,
     json_output: JsonOption = False,
 ) -> None:
     from terakoya.cli.connection import connect

@@ -12,8 +12,9 @@ import typer
 
 from terakoya.cli.output import (
     JsonOption,
+    YesOption,
     json_wanted,
-    print_fields,
+    print_info,
     print_json,
     print_table,
     remark,
@@ -30,7 +31,6 @@ FAILED = 1
 app = typer.Typer(help=_("Documents to ask."), no_args_is_help=True, rich_markup_mode=None)
 DocumentArgument = Annotated[str, typer.Argument(help=_("Id of the document."), show_default=False)]
 CollectionOption = Annotated[str, typer.Option(help=_("Name or id of the collection."))]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help=_("Do not ask."))]
 
 
 @app.command("add", help=_("Add text, Markdown, HTML and PDF files, or all of them in a folder."))
@@ -96,7 +96,7 @@ def show(document: DocumentArgument, json_output: JsonOption = False) -> None:
 
     with connect() as connection:
         info = connection.client.documents.get(document)
-    print_json(info) if json_wanted() else print_fields(info)
+    print_info(info)
 
 
 @app.command("delete", help=_("Delete documents with all that was made of them."))

@@ -10,8 +10,9 @@ import typer
 
 from terakoya.cli.output import (
     JsonOption,
+    YesOption,
     json_wanted,
-    print_fields,
+    print_info,
     print_json,
     print_table,
     remark,
@@ -57,7 +58,7 @@ def show(model: ModelArgument, json_output: JsonOption = False) -> None:
 
     with connect() as connection:
         info = connection.client.models.get(model)
-    print_json(info) if json_wanted() else print_fields(info)
+    print_info(info)
 
 
 @app.command("pull", help=_("Fetch a model, checked against its pinned hash."))
@@ -94,7 +95,7 @@ def pull(
 @app.command("delete", help=_("Delete a model that no other is built on."))
 def delete(
     model: ModelArgument,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help=_("Do not ask."))] = False,
+    yes: YesOption = False,
     json_output: JsonOption = False,
 ) -> None:
     from terakoya.cli.connection import connect

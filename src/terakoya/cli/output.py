@@ -31,6 +31,9 @@ JsonOption = Annotated[bool, typer.Option("--json", help=_("Print JSON only."), 
 """Declared by every command that prints something."""
 
 
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help=_("Do not ask."))]
+
+
 def json_wanted() -> bool:
     return _json_wanted
 
@@ -89,6 +92,11 @@ def print_fields(fields: Mapping[str, Any]) -> None:
     width = max(map(len, lines), default=0)
     for name, value in lines.items():
         say(f"{name:<{width}}  {value}")
+
+
+def print_info(info: Mapping[str, Any]) -> None:
+    """Print one thing: as JSON, or its fields."""
+    print_json(info) if json_wanted() else print_fields(info)
 
 
 def _flattened(fields: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

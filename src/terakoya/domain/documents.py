@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+DEFAULT_COLLECTION = "default"
+"""Where documents go, and what is asked, unless a collection is named."""
 Vector = NDArray[np.float32]
 """One dense vector, [dimension], L2-normalised."""
 Terms = dict[int, int]

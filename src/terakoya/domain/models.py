@@ -41,6 +41,11 @@ class ModelInfo:
     card: dict[str, Any] = field(default_factory=dict)
     """Facts for the model card: report summary, dataset, effective configuration, provenance warnings."""
 
+    @property
+    def can_answer(self) -> bool:
+        """Whether it writes text: what can be chatted with, tuned, or built upon."""
+        return self.kind is not ModelKind.EMBEDDER
+
 
 @dataclass(frozen=True, slots=True)
 class ModelArtifact:

@@ -15,7 +15,7 @@ from pathlib import Path
 import httpx
 
 from terakoya.domain.datasets import Message
-from terakoya.domain.models import ModelArtifact, ModelKind
+from terakoya.domain.models import ModelArtifact
 from terakoya.exceptions import InvalidConfig, Unavailable
 from terakoya.models.server_process import ModelServerProcess
 from terakoya.models.wire import (
@@ -127,7 +127,7 @@ class ModelServerClient:
 
         Raises: ModelLoadError, InvalidConfig from the server; Unavailable if it is full, too slow, or dies.
         """
-        if artifact.root.info.kind is ModelKind.EMBEDDER:
+        if not artifact.root.info.can_answer:
             raise InvalidConfig(f"{artifact.info.name!r} is an embedder, which answers nothing; choose a chat model")
         request = ChatRequest(
             artifact, tuple(messages), max_new_tokens, temperature, seed, timeout_seconds=self._timeout_seconds

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from terakoya.domain.datasets import Message
-from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
+from terakoya.domain.models import ModelArtifact, ModelInfo
 from terakoya.domain.names import check_name, name_key
 from terakoya.domain.ports import ModelRepository, TaskQueue
 from terakoya.domain.tasks import Launch, Task, TaskKind
@@ -91,7 +91,7 @@ class ModelService:
         if taken:
             raise Conflict(f"there is already a model {taken[0]!r}; choose another name or delete that model")
         parent = None if base is None else self._repository.find(base)
-        if parent is not None and parent.kind is ModelKind.EMBEDDER:
+        if parent is not None and not parent.can_answer:
             raise InvalidConfig(f"{parent.name!r} is an embedder, which no adapter belongs to; name a chat model")
         parent_id = None if parent is None else parent.id
         return self._tasks.submit(
@@ -166,7 +166,7 @@ class ModelService:
     def _talker(self, id_or_name: str) -> ModelArtifact:
         """Return a model that answers. Raises: ModelNotFound, ModelLoadError; InvalidConfig for an embedder."""
         info = self._repository.find(id_or_name)
-        if info.kind == ModelKind.EMBEDDER:
+        if not info.can_answer:
             raise InvalidConfig(
                 f"{info.name!r} turns texts into vectors for retrieval and cannot answer; name a base or tuned model"
             )

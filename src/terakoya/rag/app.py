@@ -10,8 +10,8 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from terakoya.domain.document_ports import DocumentRepository, Embedder, ProbeRepository, TraceRepository
-from terakoya.domain.documents import CollectionInfo, Hit
-from terakoya.domain.models import ModelArtifact, ModelKind
+from terakoya.domain.documents import DEFAULT_COLLECTION, CollectionInfo, Hit
+from terakoya.domain.models import ModelArtifact
 from terakoya.domain.ports import ModelRepository
 from terakoya.exceptions import InvalidConfig
 from terakoya.models.service import ChatClient
@@ -21,7 +21,6 @@ from terakoya.rag.core.session import RAGSession
 from terakoya.rag.core.speaking import AskedMode, Question
 from terakoya.rag.retrieval.retriever import Retriever
 
-DEFAULT_COLLECTION = "default"
 MAX_TOP_K = 50
 
 
@@ -83,7 +82,7 @@ class RAGApplication:
         if model is None:
             return None
         artifact = self._models.load_model(model)
-        if artifact.info.kind is ModelKind.EMBEDDER:
+        if not artifact.info.can_answer:
             raise InvalidConfig(f"{artifact.info.name!r} is an embedder and writes no text; name a chat model")
         return artifact
 

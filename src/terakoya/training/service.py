@@ -56,7 +56,7 @@ class TrainingService:
         """
         model = self._models.find(request.model)
         dataset = self._datasets.find(request.dataset)
-        if model.kind is ModelKind.EMBEDDER:
+        if not model.can_answer:
             raise InvalidConfig(f"{model.name!r} is an embedder, which is not trained; choose a chat model")
         if model.kind is ModelKind.ADAPTER:
             base = self._models.find(model.parent_id).name if model.parent_id else "a whole model"

@@ -10,7 +10,7 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
 from terakoya.api.dependencies import ContainerDep, Datasets, Models, SettingsDep, Training
 from terakoya.api.machine import system_view
-from terakoya.domain.models import ModelInfo, ModelKind
+from terakoya.domain.models import ModelInfo
 from terakoya.models.sources import STARTERS
 from terakoya.training.methods import STRATEGIES
 from terakoya.web.figures import bytes_text
@@ -128,7 +128,7 @@ def lineage_tree(models: Sequence[ModelInfo]) -> list[LineageNode]:
 
 def talkers(models: Sequence[ModelInfo]) -> list[ModelInfo]:
     """Return the models that can answer."""
-    return [model for model in models if model.kind != ModelKind.EMBEDDER]
+    return [model for model in models if model.can_answer]
 
 
 def suggested_pair(models: Sequence[ModelInfo]) -> tuple[str, str] | None:

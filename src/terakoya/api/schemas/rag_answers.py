@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from terakoya.domain.documents import Answer, AnswerMode, Citation, Hit, Verdict
-from terakoya.rag.app import DEFAULT_COLLECTION, MAX_TOP_K
+from terakoya.domain.documents import DEFAULT_COLLECTION, Answer, AnswerMode, Citation, Hit, Verdict
+from terakoya.rag.app import MAX_TOP_K
 from terakoya.rag.core.speaking import AskedMode
 
 MAX_QUERY_IN_BODY = 200_000

@@ -35,7 +35,7 @@ def options_for(
     strategy: str,
 ) -> TrainingOptions:
     known = {info.id: info for info in models}
-    models = [info for info in models if info.kind != ModelKind.EMBEDDER]
+    models = [info for info in models if info.can_answer]
     chosen_model = next(
         (info for info in models if info.kind != ModelKind.ADAPTER and model in (None, info.id, info.name)), None
     )

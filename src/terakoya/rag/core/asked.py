@@ -27,6 +27,11 @@ _PHRASES = (
     (r"温度|\btemperature\b", ("degree",)),
     (r"何時(?!間)|何時頃|\bwhat time\b", ("clock",)),
 )
+_ASKS_QUANTITY = re.compile(
+    r"\b(?:how (?:many|much|long|often|old|far|large|big|high)|when|what (?:time|date|year|percentage)|until when)\b"
+    r"|何[日人回時分年月個件円点歳%名度週]|いくら|いくつ|いつ|何パーセント|どれくらい|どのくらい",
+    re.IGNORECASE,
+)
 _KINDS = tuple((re.compile(phrase), frozenset(units)) for phrase, units in _PHRASES)
 _COUNTED = re.compile(
     r"何(か月|ヶ月|カ月|箇月|週間|週|日間|日|年間|年|時間|分間|分|秒間|秒|人|名|回|度|個|件|点|円|キロ|メートル|パーセント|%)"
@@ -44,6 +49,11 @@ def asked_units(question: str) -> frozenset[str]:
         if unit is not None:
             units |= {"day", "workday"} if unit == "day" else {unit}
     return frozenset(units)
+
+
+def asks_quantity(question: str) -> bool:
+    """Whether any number answers it, of whatever kind."""
+    return _ASKS_QUANTITY.search(question) is not None
 
 
 def names_another(question: str, text: str) -> bool:

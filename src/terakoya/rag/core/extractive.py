@@ -12,7 +12,7 @@ import numpy as np
 
 from terakoya.domain.document_ports import Embedder
 from terakoya.domain.documents import Citation, Terms, Vector
-from terakoya.rag.core.asked import asked_units, names_another
+from terakoya.rag.core.asked import asked_units, asks_quantity, names_another
 from terakoya.rag.core.evidence import EvidenceSentence, Rarity, cite, similarity
 from terakoya.rag.core.quantities import quantities_in
 
@@ -39,11 +39,6 @@ _QUANTITY_BONUS = 0.08
 _ASKED_UNIT_BONUS = 0.3
 """A quantity of the very kind that was asked for."""
 _ENDS_WITH_MARK = re.compile(r"[.!?。．｡！？…][)）」』\]\"'”’]*$")
-_ASKS_QUANTITY = re.compile(
-    r"\b(?:how (?:many|much|long|often|old|far|large|big|high)|when|what (?:time|date|year|percentage)|until when)\b"
-    r"|何[日人回時分年月個件円点歳%名度週]|いくら|いくつ|いつ|何パーセント|どれくらい|どのくらい",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +98,7 @@ class _Kind:
     def __init__(self, question: str) -> None:
         self._question = question
         self._units = asked_units(question)
-        self._wants_quantity = bool(self._units) or _ASKS_QUANTITY.search(question) is not None
+        self._wants_quantity = bool(self._units) or asks_quantity(question)
 
     def bonus(self, sentence: EvidenceSentence) -> float:
         quantities = quantities_in(sentence.text) if self._wants_quantity else ()

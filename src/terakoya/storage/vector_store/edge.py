@@ -21,7 +21,7 @@ from terakoya.exceptions import Conflict, InvalidConfig, RAGError
 from terakoya.storage.files import full_disk_is_named, new_id, sync_directory, write_durably
 from terakoya.storage.vector_store.checking import check_points, check_vector
 from terakoya.storage.vector_store.optimizing import optimize_copy
-from terakoya.storage.vector_store.shard import Shard, errors_are_named
+from terakoya.storage.vector_store.shard import Shard, named_error
 from terakoya.storage.vector_store.threads import to_the_end
 
 _CURRENT = "current.json"
@@ -178,9 +178,7 @@ def _read_current(folder: Path) -> tuple[str, int] | None:
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:
-        with errors_are_named(folder):
-            raise ValueError(f"{_CURRENT!r} is damaged: {error}") from error
-        raise AssertionError from error
+        raise named_error(f"{_CURRENT!r} is damaged: {error}", folder) from error
 
 
 def _write_current(index: _Index) -> None:

@@ -138,10 +138,11 @@ def errors_are_named(folder: Path | None = None) -> Iterator[None]:
     except BaseException as error:
         if not isinstance(error, Exception) and type(error).__module__ != _PANIC_MODULE:
             raise
-        raise _named(str(error), folder) from error
+        raise named_error(str(error), folder) from error
 
 
-def _named(reason: str, folder: Path | None) -> AppException:
+def named_error(reason: str, folder: Path | None) -> AppException:
+    """Return our error for the library's, or for damage that is seen before the library is asked."""
     if "No space left" in reason or "os error 28" in reason:
         return StorageFull(f"no space left for the search index ({reason}); free some space")
     if folder is None:

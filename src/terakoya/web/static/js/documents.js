@@ -4,6 +4,7 @@ import { call, uploadForm } from "./api.js";
 import { fillCollections, pathOf, remember } from "./collections.js";
 import { DocumentRow } from "./document-row.js";
 import { byId, showError } from "./dom.js";
+import { dropZone } from "./drop-zone.js";
 import { bytes, count } from "./format.js";
 import { _ } from "./i18n.js";
 import { confirmed, toast } from "./shell.js";
@@ -196,22 +197,10 @@ byId("collection-form").addEventListener("submit", create);
 byId("collection-delete").addEventListener("click", deleteCollection);
 byId("collection-rebuild").addEventListener("click", rebuild);
 
-const drop = byId("drop");
 byId("files").addEventListener("change", () => {
   take([...byId("files").files]);
   byId("files").value = "";
 });
-for (const type of ["dragover", "dragenter"]) {
-  drop.addEventListener(type, (event) => {
-    event.preventDefault();
-    drop.classList.add("is-over");
-  });
-}
-drop.addEventListener("dragleave", () => drop.classList.remove("is-over"));
-drop.addEventListener("drop", (event) => {
-  event.preventDefault();
-  drop.classList.remove("is-over");
-  take([...event.dataTransfer.files]);
-});
+dropZone(byId("drop"), take);
 
 if (!byId("documents-page").hidden) reload().catch(complain);

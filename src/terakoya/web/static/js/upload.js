@@ -2,6 +2,7 @@
 
 import { upload } from "./api.js";
 import { setProgress, showError } from "./dom.js";
+import { dropZone } from "./drop-zone.js";
 import { bytes } from "./format.js";
 import { _ } from "./i18n.js";
 
@@ -69,16 +70,5 @@ function setUp(box, onDone) {
     event.preventDefault();
     send();
   });
-  for (const type of ["dragover", "dragenter"]) {
-    drop.addEventListener(type, (event) => {
-      event.preventDefault();
-      drop.classList.add("is-over");
-    });
-  }
-  drop.addEventListener("dragleave", () => drop.classList.remove("is-over"));
-  drop.addEventListener("drop", (event) => {
-    event.preventDefault();
-    drop.classList.remove("is-over");
-    choose(event.dataTransfer.files[0]);
-  });
+  dropZone(drop, (files) => choose(files[0]));
 }
