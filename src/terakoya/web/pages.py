@@ -76,7 +76,7 @@ def show_documents(request: Request, models: Models, settings: SettingsDep) -> H
         "documents.html",
         embedder=settings.embedder,
         embedder_missing=settings.embedder not in known,
-        upload_limit=settings.upload_limit_bytes,
+        upload_limit=settings.document_limit_bytes,
     )
 
 

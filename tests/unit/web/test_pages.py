@@ -10,6 +10,7 @@ from fastapi.testclient import TestClient
 from terakoya.domain.models import ModelInfo, ModelKind
 from terakoya.domain.tasks import Task, TaskKind, TaskState
 from terakoya.web.pages import lineage_tree, suggested_pair
+from web_app import web_client
 
 PAGES = ["/train", "/runs", "/datasets", "/models", "/try", "/documents", "/ask", "/chat", "/system", "/docs", "/login"]
 HTML = {"accept": "text/html"}
@@ -41,6 +42,12 @@ def test_no_page_has_inline_script_style_or_handler(client: TestClient, run: Tas
     assert not re.search(r"<script(?![^>]*\b(src=|type=\"application/json\"))", html)
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:", html)
     assert not re.search(r"(src|href)=\"(https?:)?//", html)
+
+
+def test_each_page_knows_the_size_that_its_own_route_takes(tmp_path: Path) -> None:
+    with web_client(tmp_path, document_limit_bytes=1_000_001, upload_limit_bytes=2_000_002) as client:
+        assert 'data-limit="1000001"' in client.get("/documents").text
+        assert 'data-limit="2000002"' in client.get("/datasets").text
 
 
 def test_names_are_text_not_markup(client: TestClient, run: Task) -> None:
