@@ -32,6 +32,7 @@ from machine import describe_machine, save
 from terakoya.domain.documents import Hit, Language, Passage, StoreHit, Terms
 from terakoya.models.client import ModelServerClient
 from terakoya.models.embedder import RegisteredEmbedder
+from terakoya.models.sources import EMBEDDER
 from terakoya.rag.core import abstention
 from terakoya.rag.core.abstention import features_of
 from terakoya.rag.retrieval.analysis import terms_of
@@ -41,7 +42,6 @@ from terakoya.storage.database import open_database
 from terakoya.storage.files import DataDir
 from terakoya.storage.model_repository import SqlModelRepository
 
-EMBEDDER = "multilingual-e5-small-q4"
 SIZES = (12, 40, 300, None)
 """Passages a collection; None is all of them."""
 SCIFACT_DOCUMENTS = 1000

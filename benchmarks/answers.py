@@ -26,8 +26,8 @@ from machine import describe_machine, save
 from serving import server
 
 from terakoya import Client
+from terakoya.models.sources import EMBEDDER
 
-EMBEDDER = "multilingual-e5-small-q4"
 COLLECTION = "answers-benchmark"
 MB = 1e6
 

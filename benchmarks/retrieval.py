@@ -38,6 +38,7 @@ from terakoya.domain.documents import CollectionInfo, IndexPoint, Language, Pass
 from terakoya.evaluation.statistics import bootstrap_mean
 from terakoya.models.client import ModelServerClient
 from terakoya.models.embedder import RegisteredEmbedder
+from terakoya.models.sources import EMBEDDER
 from terakoya.rag.indexing.passage_text import indexed_text
 from terakoya.rag.retrieval.analysis import terms_of
 from terakoya.rag.retrieval.fusion import METHODS, fuse
@@ -49,7 +50,6 @@ from terakoya.storage.files import DataDir
 from terakoya.storage.model_repository import SqlModelRepository
 from terakoya.storage.vector_store.edge import EdgeVectorStore
 
-EMBEDDER = "multilingual-e5-small-q4"
 DIMENSION = 384
 CANDIDATES = 50
 TIMED = 300
