@@ -173,7 +173,7 @@ async function deleteCollection() {
 async function rebuild() {
   try {
     await call("POST", `${pathOf(picker.value)}/rebuild`);
-    toast(_("The index is built anew in the background; questions are answered meanwhile."));
+    toast(_("The index is built anew in the background; questions wait until it is done."));
   } catch (error) {
     complain(error);
   }
