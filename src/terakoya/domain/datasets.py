@@ -13,21 +13,37 @@ class Split(StrEnum):
     HELDOUT = "heldout"
 
 
+class DatasetKind(StrEnum):
+    """What a row of a data set is, and so which objectives can learn from it. All rows of a set are of one kind."""
+
+    CONVERSATION = "conversation"
+    """Messages, the last one the assistant's: supervised."""
+    TEXT = "text"
+    """Running text: continued pre-training."""
+    PREFERENCE = "preference"
+    """Messages, and another last answer that is worse: DPO, ORPO; supervised on the better one."""
+
+
 @dataclass(frozen=True, slots=True)
 class Message:
-    role: Literal["system", "user", "assistant"]
+    role: Literal["system", "user", "assistant", "tool"]
     content: str
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """One conversation whose last message is the assistant's answer to learn."""
+    """One row: a conversation whose last message is the assistant's answer to learn, or running text."""
 
     row: int
     """Line in the uploaded file, from 1."""
     messages: tuple[Message, ...]
+    """Empty for running text."""
     split: Split | None = None
     """As the row says; None leaves it to the run's split."""
+    rejected: str | None = None
+    """The answer that was liked less than the last message, in preference data."""
+    text: str | None = None
+    """Running text, of a row that is no conversation."""
 
     @property
     def prompt(self) -> tuple[Message, ...]:
