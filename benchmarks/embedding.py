@@ -20,11 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from machine import describe_machine, save
 from serving import server
 from tokenizers import Tokenizer
 
 from terakoya import Client
+from terakoya.domain.documents import Vector
 from terakoya.models.client import ModelServerClient
 from terakoya.models.embedder import RegisteredEmbedder
 from terakoya.models.sources import EMBEDDER
@@ -92,6 +94,7 @@ async def measure(data_dir: Path, options: argparse.Namespace) -> dict[str, Any]
         if library is not None:
             theirs.append(len(texts) / await seconds(lambda: library.passage(texts)))
             their_query += [await seconds(lambda: library.query(QUERY)) for _ in range(10)]
+    agreement = None if library is None else cosines(await embedder.embed_passages(EMBEDDER, texts), library, texts)
     busy = asyncio.create_task(embedder.embed_passages(EMBEDDER, texts))
     await asyncio.sleep(0.5)
     behind = []
@@ -111,10 +114,19 @@ async def measure(data_dir: Path, options: argparse.Namespace) -> dict[str, Any]
         figures |= {
             "library_passages_per_second": summary(theirs),
             "library_query_ms": summary([1000 * value for value in their_query]),
+            "cosine_with_library": agreement,
             "passages_ratio": round(statistics.median(ours) / statistics.median(theirs), 2),
             "query_ratio": round(statistics.median(our_query) / statistics.median(their_query), 2),
         }
     return figures
+
+
+def cosines(ours: Vector, library: Any, texts: list[str]) -> dict[str, float]:
+    """Of each text's vector from the model server with the library's own."""
+    theirs = np.asarray(library.passage(texts), dtype=np.float32)
+    theirs /= np.linalg.norm(theirs, axis=1, keepdims=True)
+    found = (ours * theirs).sum(axis=1)
+    return {"lowest": round(float(found.min()), 6), "median": round(float(np.median(found)), 6), "n": len(texts)}
 
 
 def summary(values: list[float]) -> dict[str, float]:
