@@ -1,4 +1,4 @@
-"""Examples to tokens with the answer marked as what is learned. A row that cannot be learned whole is refused by
+"""Examples to tokens with the answers marked as what is learned. A row that cannot be learned whole is refused by
 its number, never cut. Knows the tokenizer only through its chat format.
 """
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import groupby, islice
 from typing import Any
 
 from terakoya.data.chat_template import ChatFormat, chat_format
@@ -20,16 +20,21 @@ _BATCH = 256
 
 @dataclass(frozen=True, slots=True)
 class EncodedExample:
-    """One answer and all that comes before it."""
+    """One answer and all that comes before it, or a conversation with all its answers as labels."""
 
     row: int
-    """Line in the uploaded file. A conversation with several answers gives one example for each."""
+    """Line in the uploaded file."""
     input_ids: list[int]
-    labels_start: int
-    """Tokens from here on are labels: the answer and its end token, which is last."""
+    label_spans: tuple[tuple[int, int], ...]
+    """Half-open spans of the tokens that are labels: each an answer and its end token. The last ends the row."""
     prompt: str = ""
-    """The user's last message, for people to read."""
+    """The last message before the last answer, for people to read."""
     answer: str = ""
+
+    @property
+    def labels_start(self) -> int:
+        """Where the last answer begins."""
+        return self.label_spans[-1][0]
 
     @property
     def prompt_ids(self) -> list[int]:
@@ -50,6 +55,8 @@ class RefusedRow:
 class EncodedSet:
     examples: list[EncodedExample]
     refused: list[RefusedRow]
+    split_conversations: int = 0
+    """How many conversations could not be one example, because a later turn changes the tokens of earlier ones."""
 
     def complete(self) -> list[EncodedExample]:
         """Return the examples. Raises: InvalidDataset naming the refused rows if there are any."""
@@ -59,7 +66,7 @@ class EncodedSet:
         shown = "" if count <= _SHOWN_ROWS else f"; the first {_SHOWN_ROWS}"
         reasons = "\n".join(f"row {refused.row}: {refused.reason}" for refused in self.refused[:_SHOWN_ROWS])
         total = len(self.examples) + count
-        raise InvalidDataset(f"{count:,} of {total:,} answers cannot be used with this model{shown}:\n{reasons}")
+        raise InvalidDataset(f"{count:,} of {total:,} examples cannot be used with this model{shown}:\n{reasons}")
 
 
 def encode_examples(
@@ -67,41 +74,90 @@ def encode_examples(
     tokenizer: Any,
     *,
     max_length: int | None = None,
+    join_answers: bool = False,
     progress: Callable[[int], None] | None = None,
 ) -> EncodedSet:
     """Encode every answer of every example, in order; ``progress`` hears how many examples have been taken up.
 
+    A conversation with several answers gives one row for each of them; with ``join_answers`` it gives one row in
+    which all of them are labels, wherever that leaves every label and all that comes before it as they were.
     ``max_length``: an answer with more tokens, its prompt included, is refused; None refuses none for its length.
     Raises: ModelLoadError if the tokenizer gives answers no end.
     """
-    format = chat_format(tokenizer)
     encoded: list[EncodedExample] = []
     refused: list[RefusedRow] = []
+    split = 0
+    found = _encoded_answers(examples, chat_format(tokenizer), max_length, progress)
+    for _, conversation in groupby(found, key=lambda each: each[0]):
+        turns: list[EncodedExample] = []
+        for _, each in conversation:
+            if isinstance(each, RefusedRow):
+                refused.append(each)
+            else:
+                turns.append(each)
+        joined = _joined(turns) if join_answers and len(turns) > 1 else None
+        split += join_answers and len(turns) > 1 and joined is None
+        encoded.extend(turns if joined is None else [joined])
+    return EncodedSet(encoded, refused, split)
+
+
+def _encoded_answers(
+    examples: Iterable[Example], format: ChatFormat, max_length: int | None, progress: Callable[[int], None] | None
+) -> Iterator[tuple[int, EncodedExample | RefusedRow]]:
+    """Yield every answer, or why it is refused, with the position of its conversation."""
     taken = 0
 
-    def counted() -> Iterator[Example]:
+    def numbered() -> Iterator[tuple[int, Example]]:
         nonlocal taken
-        for example in examples:
-            taken += 1
-            yield example
+        for taken, example in enumerate(examples, start=1):
+            cut = list(answers([example]))
+            # One without an answer is refused further down, rather than passed over.
+            yield from ((taken, each) for each in cut or [example])
 
-    for batch in _batches(answers(counted())):
-        for written in _written(batch, format):
-            if isinstance(written, RefusedRow):
-                refused.append(written)
-                continue
-            try:
-                encoded.append(_label(*written, format.end_token_id, max_length))
-            except InvalidDataset as error:
-                refused.append(RefusedRow(written[0].row, str(error)))
+    source = numbered()
+    while batch := list(islice(source, _BATCH)):
+        askable = [each for _, each in batch if _has_answer(each)]
+        written = iter(_written(askable, format))
+        for position, example in batch:
+            yield (
+                position,
+                _encoded(next(written), format, max_length) if _has_answer(example) else _unanswered(example),
+            )
         if progress is not None:
             progress(taken)
-    return EncodedSet(encoded, refused)
 
 
-def _batches(examples: Iterator[Example]) -> Iterator[list[Example]]:
-    while batch := list(islice(examples, _BATCH)):
-        yield batch
+def _has_answer(example: Example) -> bool:
+    return len(example.messages) > 1 and example.messages[-1].role == "assistant"
+
+
+def _unanswered(example: Example) -> RefusedRow:
+    if example.text is not None:
+        return RefusedRow(example.row, "it is running text without an answer; the objective 'text' learns from such")
+    return RefusedRow(example.row, "it has no answer to learn: no message of the assistant follows a prompt")
+
+
+def _encoded(
+    written: tuple[Example, list[int], list[int]] | RefusedRow, format: ChatFormat, max_length: int | None
+) -> EncodedExample | RefusedRow:
+    if isinstance(written, RefusedRow):
+        return written
+    try:
+        return _label(*written, format.end_token_id, max_length)
+    except InvalidDataset as error:
+        return RefusedRow(written[0].row, str(error))
+
+
+def _joined(turns: Sequence[EncodedExample]) -> EncodedExample | None:
+    """Return the last turn with the labels of all; None if a label would then follow other tokens than it did.
+
+    A causal model's output at a position depends on nothing after it, so equal beginnings mean equal losses.
+    """
+    last = turns[-1]
+    if any(last.input_ids[: len(turn.input_ids)] != turn.input_ids for turn in turns):
+        return None
+    spans = tuple(span for turn in turns for span in turn.label_spans)
+    return EncodedExample(last.row, last.input_ids, spans, last.prompt, last.answer)
 
 
 def _written(
@@ -139,4 +195,4 @@ def _label(
         raise InvalidDataset("no token of its answer would be learned: the chat template drops it")
     if max_length is not None and len(ids) > max_length:
         raise InvalidDataset(f"it has {len(ids):,} tokens, more than the maximum length {max_length:,}")
-    return EncodedExample(example.row, ids, start, example.prompt[-1].content, example.answer)
+    return EncodedExample(example.row, ids, ((start, len(ids)),), example.prompt[-1].content, example.answer)

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
-from terakoya.models.packing import ATTENTION, PackedBatch, Row, pack
+from terakoya.models.packing import ATTENTION, PackedBatch, Row, pack, predicting_positions
 
 _LABELS_AT_ONCE = 512
 """The head's output for more labels than this is recomputed in the backward pass, so that memory stays bounded."""
@@ -159,7 +159,7 @@ def _pad(rows: Sequence[Row], device: torch.device) -> tuple[Tensor, Tensor, Ten
         length = len(row.input_ids)
         ids[number, :length] = torch.tensor(row.input_ids)
         mask[number, :length] = 1
-        positions.extend(range(number * longest + row.labels_start - 1, number * longest + length - 1))
+        positions.extend(number * longest + position for position in predicting_positions(row))
     return ids.to(device), mask.to(device), torch.tensor(positions, device=device)
 
 

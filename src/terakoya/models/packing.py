@@ -23,13 +23,16 @@ IGNORED = -100
 
 
 class Row(Protocol):
-    """One row of tokens; those from ``labels_start`` on are what the model is asked to say."""
+    """One row of tokens, some of which the model is asked to say: the labels."""
 
     @property
     def input_ids(self) -> Sequence[int]: ...
 
     @property
-    def labels_start(self) -> int: ...
+    def label_spans(self) -> Sequence[tuple[int, int]]:
+        """Half-open spans of positions whose tokens are labels: at least one, sorted, disjoint, none empty, and
+        never with position 0, which nothing predicts."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,11 +80,24 @@ class PackedBatch:
         )
 
 
+def label_count(row: Row) -> int:
+    return sum(end - start for start, end in row.label_spans)
+
+
+def predicting_positions(row: Row) -> list[int]:
+    """Return the positions, within the row, whose next token is a label."""
+    return [position for start, end in row.label_spans for position in range(start - 1, end - 1)]
+
+
+def labels_of(row: Row) -> list[int]:
+    return [token for start, end in row.label_spans for token in row.input_ids[start:end]]
+
+
 def shared_prefix(rows: Sequence[Row]) -> int:
     """Return how many leading tokens all rows share, leaving every row the position that predicts its first label."""
     if len(rows) < 2:
         return 0
-    limit = min(row.labels_start for row in rows) - 1
+    limit = min(row.label_spans[0][0] for row in rows) - 1
     # What the smallest and the largest row have in common, all have.
     low, high = min(list(row.input_ids) for row in rows), max(list(row.input_ids) for row in rows)
     for position in range(limit):
@@ -105,9 +121,8 @@ def pack(rows: Sequence[Row], *, share_prefix: bool = True) -> PackedBatch:
         start = len(ids)
         ids.extend(row.input_ids[prefix:])
         positions.extend(range(prefix, prefix + length))
-        first = row.labels_start - prefix - 1
-        predicting.extend(range(start + first, start + length - 1))
-        labels.extend(row.input_ids[row.labels_start :])
+        predicting.extend(start - prefix + position for position in predicting_positions(row))
+        labels.extend(labels_of(row))
         gather.append([start + min(offset, length - 1) for offset in range(longest)])
         scatter.extend(range(number * longest, number * longest + length))
     causal = torch.ones(longest, longest, dtype=torch.bool).tril()
@@ -116,7 +131,7 @@ def pack(rows: Sequence[Row], *, share_prefix: bool = True) -> PackedBatch:
         position_ids=torch.tensor([positions]),
         predicting=torch.tensor(predicting),
         labels=torch.tensor(labels),
-        label_counts=tuple(len(row.input_ids) - row.labels_start for row in rows),
+        label_counts=tuple(map(label_count, rows)),
         layout=Layout(prefix, torch.tensor(gather), torch.tensor(scatter), pad(causal, (prefix, 0), value=True)),
         row_tokens=sum(len(row.input_ids) for row in rows),
     )

@@ -106,7 +106,7 @@ class Judge:
     def _cache_path(self) -> Path:
         resolved = self.spec.resolved
         settings = {
-            "rows": [(example.row, example.labels_start, len(example.input_ids)) for example in self.heldout],
+            "rows": [(example.row, example.label_spans, len(example.input_ids)) for example in self.heldout],
             "max_new_tokens": resolved.max_new_tokens,
             "compute_type": self.compute_type,
         }

@@ -29,7 +29,11 @@ class Material:
 @dataclass(frozen=True, slots=True)
 class EncodedMaterial:
     train: list[EncodedExample]
+    """One a conversation, where the template allows it."""
     heldout: list[EncodedExample]
+    """One an answer."""
+    split_conversations: int = 0
+    """Training conversations that had to become one example an answer."""
 
     @property
     def longest(self) -> int:
@@ -78,19 +82,15 @@ def encode_material(
     Raises: InvalidDataset for rows that teach nothing or never end; InvalidConfig for rows longer than
     ``max_length``, or than the model's context where that is None.
     """
-    total = len(material.train) + len(material.heldout)
-    encoded = []
-    done = 0
-    for part in (material.train, material.heldout):
-        offset = done
-        encoded.append(
-            encode_examples(part, tokenizer, progress=lambda count, offset=offset: progress(offset + count, total))  # type: ignore[misc]
-        )
-        done += len(part)
-    train, heldout = (part.complete() for part in encoded)
+    trained, total = len(material.train), len(material.train) + len(material.heldout)
+    encoded = encode_examples(
+        material.train, tokenizer, join_answers=True, progress=lambda count: progress(count, total)
+    )
+    judged = encode_examples(material.heldout, tokenizer, progress=lambda count: progress(trained + count, total))
+    train, heldout = encoded.complete(), judged.complete()
     limit = context if max_length is None else min(max_length, context)
     _refuse_long_rows([*train, *heldout], limit, context)
-    return EncodedMaterial(train, heldout)
+    return EncodedMaterial(train, heldout, encoded.split_conversations)
 
 
 def _refuse_long_rows(examples: Sequence[EncodedExample], limit: int, context: int) -> None:
@@ -106,6 +106,6 @@ def _refuse_long_rows(examples: Sequence[EncodedExample], limit: int, context: i
         else f"the model knows {context:,} positions at most, so shorten these rows or remove them"
     )
     raise InvalidConfig(
-        f"{len(long):,} of {len(examples):,} answers have more than {limit:,} tokens: "
+        f"{len(long):,} of {len(examples):,} examples have more than {limit:,} tokens: "
         f"rows (tokens) {shown}{more}; {remedy}"
     )

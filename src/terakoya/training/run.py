@@ -110,6 +110,7 @@ class TrainingRun:
             context=shape.context,
             progress=lambda done, total: self.tick(Phase.TOKENIZING, done, total),
         )
+        self._tell_split(encoded)
         self._phase(Phase.PROBING)
         compute = choose_compute_type(self.device, hidden=shape.hidden, intermediate=shape.intermediate)
         low_precision = compute.dtype is not torch.float32
@@ -143,6 +144,15 @@ class TrainingRun:
         }
         self.observer.notify(EventType.LOG, message=_told(effective), effective=effective)
         return Prepared(loaded, module, strategy, encoded, forward, accelerator, plan, budget, effective)
+
+    def _tell_split(self, material: EncodedMaterial) -> None:
+        if material.split_conversations:
+            self.observer.notify(
+                EventType.WARNING,
+                code="conversations_split",
+                message=f"the model's chat template writes earlier turns of {material.split_conversations:,} "
+                "conversations differently once later ones follow; each of their answers is an example of its own",
+            )
 
     def load_base(self) -> LoadedModel:
         """Open the model the run starts from, in float32."""

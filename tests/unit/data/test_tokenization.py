@@ -68,7 +68,7 @@ def test_a_row_over_the_maximum_length_is_refused_by_number_and_not_cut(tokenize
     refusing = encode_examples(rows, tokenizer, max_length=length - 1)
 
     assert [len(fitting.examples), len(refusing.examples)] == [2, 1]
-    with pytest.raises(InvalidDataset, match=rf"(?s)1 of 2 answers.*row 2: it has {length} tokens.*{length - 1}"):
+    with pytest.raises(InvalidDataset, match=rf"(?s)1 of 2 examples.*row 2: it has {length} tokens.*{length - 1}"):
         refusing.complete()
 
 
@@ -126,3 +126,63 @@ def test_the_starter_model_learns_answer_and_end_token_alone() -> None:
         assert starter.decode(encoded.answer_ids) == text + "<|im_end|>"
         assert starter.decode(encoded.prompt_ids).endswith("<|im_start|>assistant\n")
         assert encoded.answer_ids.count(starter.eos_token_id) == 1
+
+
+STRIPS_EARLIER = (  # as templates do that leave out the reasoning of all turns but the last
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\n' }}"
+    "{{ message['content'].split('</think>')[-1] if not loop.last else message['content'] }}"
+    "{{ '<|im_end|>' + '\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+)
+
+
+def test_joined_answers_are_the_labels_they_were_one_by_one(tokenizer: Any) -> None:
+    conversation = example(4, "a", "one", "b", "two", "c", "three", system=True)
+    apart = encode(tokenizer, conversation)
+
+    [joined] = encode_examples([conversation], tokenizer, join_answers=True).complete()
+
+    assert joined.input_ids == apart[-1].input_ids
+    assert joined.label_spans == tuple(each.label_spans[0] for each in apart)
+    assert (joined.row, joined.prompt, joined.answer) == (4, "c", "three")
+    assert tokenizer.decode(joined.answer_ids) == "three<|im_end|>"
+
+
+def test_a_conversation_whose_earlier_turns_are_written_anew_stays_one_row_an_answer(tokenizer: Any) -> None:
+    tokenizer.chat_template = STRIPS_EARLIER
+    plain = example(1, "a", "one", "b", "two")
+    thinking = example(2, "a", "hm</think>one", "b", "hm</think>two")
+
+    encoded = encode_examples([plain, thinking, plain], tokenizer, join_answers=True)
+
+    assert [(each.row, len(each.label_spans)) for each in encoded.examples] == [(1, 2), (2, 1), (2, 1), (1, 2)]
+    assert encoded.split_conversations == 1
+    assert tokenizer.decode(encoded.examples[1].answer_ids) == "hm</think>one<|im_end|>"
+
+
+def test_what_a_tool_says_is_context_and_never_a_label(tokenizer: Any) -> None:
+    turns = [("user", "weather?"), ("assistant", "call"), ("tool", "rain"), ("assistant", "It rains.")]
+    conversation = Example(1, tuple(Message(role, text) for role, text in turns))  # type: ignore[arg-type]
+
+    [joined] = encode_examples([conversation], tokenizer, join_answers=True).complete()
+
+    learned = [tokenizer.decode(joined.input_ids[start:end]) for start, end in joined.label_spans]
+    assert learned == ["call<|im_end|>", "It rains.<|im_end|>"]
+    assert "tool\nrain" in tokenizer.decode(joined.prompt_ids)
+
+
+@pytest.mark.parametrize(
+    ("unanswerable", "reason"),
+    [
+        (Example(2, (Message("user", "and?"),)), "no answer to learn"),
+        (Example(2, (Message("assistant", "hello"),)), "no message of the assistant follows a prompt"),
+        (Example(2, (), text="Running text."), "running text without an answer"),
+    ],
+)
+def test_a_row_without_an_answer_is_refused_and_not_passed_over(
+    tokenizer: Any, unanswerable: Example, reason: str
+) -> None:
+    encoded = encode_examples([example(1, "a", "b"), unanswerable, example(3, "a", "b")], tokenizer)
+
+    assert [each.row for each in encoded.examples] == [1, 3]
+    assert [(each.row, reason in each.reason) for each in encoded.refused] == [(2, True)]

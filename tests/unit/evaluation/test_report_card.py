@@ -25,7 +25,7 @@ def scores(
 
 
 def encoded(count: int) -> list[EncodedExample]:
-    return [EncodedExample(n + 1, [1, 2], 1, f"prompt {n}", f"answer {n}") for n in range(count)]
+    return [EncodedExample(n + 1, [1, 2], ((1, 2),), f"prompt {n}", f"answer {n}") for n in range(count)]
 
 
 def report(before: HeldoutScores, after: HeldoutScores) -> dict[str, Any]:

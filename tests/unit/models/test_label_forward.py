@@ -34,16 +34,18 @@ ROUNDING = 2e-5
 @dataclass(frozen=True)
 class Row:
     input_ids: list[int]
-    labels_start: int
+    label_spans: tuple[tuple[int, int], ...]
 
 
 def some_rows(count: int = 5) -> list[Row]:
-    """Rows of different lengths with ten shared tokens in front."""
+    """Rows of different lengths with ten shared tokens in front; every other one has labels in two places."""
     drawn = torch.Generator().manual_seed(0)
     rows = []
     for number in range(count):
         own = torch.randint(3, 250, (6 + 3 * number,), generator=drawn).tolist()
-        rows.append(Row([*range(40, 50), *own], 10 + len(own) - 2 - number % 3))
+        ids = [*range(40, 50), *own]
+        last = (len(ids) - 2 - number % 3, len(ids))
+        rows.append(Row(ids, ((11, 13), last) if number % 2 else (last,)))
     return rows
 
 
@@ -67,8 +69,10 @@ def lora(full: Any) -> Any:
 def one_by_one(module: Any, rows: Sequence[Row]) -> Tensor:
     losses = []
     for row in rows:
-        logits = module(torch.tensor([row.input_ids])).logits[0, row.labels_start - 1 : -1]
-        losses.append(cross_entropy(logits, torch.tensor(row.input_ids[row.labels_start :]), reduction="none"))
+        logits = module(torch.tensor([row.input_ids])).logits[0]
+        for start, end in row.label_spans:
+            labels = torch.tensor(row.input_ids[start:end])
+            losses.append(cross_entropy(logits[start - 1 : end - 1], labels, reduction="none"))
     return torch.cat(losses)
 
 
@@ -112,7 +116,7 @@ def test_predictions_are_the_likeliest_tokens(full: Any) -> None:
     losses, likeliest = LabelForward(full, way=Way.PACKED).predict(rows)
     torch.testing.assert_close(losses, one_by_one(full, rows), rtol=ROUNDING, atol=ROUNDING)
     row = rows[0]
-    logits = full(torch.tensor([row.input_ids])).logits[0, row.labels_start - 1 : -1]
+    logits = full(torch.tensor([row.input_ids])).logits[0, row.label_spans[0][0] - 1 : -1]
     assert likeliest[: len(logits)].tolist() == logits.argmax(-1).tolist()
 
 

@@ -8,9 +8,14 @@ from terakoya.models.packing import pack, shared_prefix
 
 
 @dataclass(frozen=True)
-class Row:
+class Spanned:
     input_ids: list[int]
-    labels_start: int
+    label_spans: tuple[tuple[int, int], ...]
+
+
+def Row(input_ids: list[int], labels_start: int) -> Spanned:  # noqa: N802 - reads as the row it makes
+    """One answer at the end."""
+    return Spanned(input_ids, ((labels_start, len(input_ids)),))
 
 
 def test_the_shared_prefix_ends_where_rows_differ() -> None:
@@ -51,3 +56,12 @@ def test_gather_and_scatter_are_each_others_inverse() -> None:
     layout = pack([Row([5, 6, 7, 8, 1], 4), Row([5, 6, 9], 2)]).layout
     flat = torch.arange(layout.prefix, layout.prefix + len(layout.scatter))
     assert layout.gather.flatten()[layout.scatter].tolist() == flat.tolist()
+
+
+def test_labels_in_several_places_are_each_predicted_from_the_token_before() -> None:
+    rows = [Spanned([5, 6, 7, 8, 9, 1, 2], ((2, 4), (6, 7))), Spanned([5, 3, 4], ((1, 3),))]
+    batch = pack(rows)
+    assert batch.layout.prefix == 0  # the second row's first label is predicted from position 0
+    assert batch.labels.tolist() == [7, 8, 2, 3, 4]
+    assert batch.input_ids[0, batch.predicting].tolist() == [6, 7, 1, 5, 3]
+    assert batch.label_counts == (3, 2)

@@ -82,7 +82,7 @@ def tokenizer(tiny_folder: Path) -> Any:
 def test_rows_over_the_asked_length_are_refused_by_number_with_what_would_do(tokenizer: Any) -> None:
     material = Material([example(1), example(2, "why " * 30)], [example(3, "why " * 40)])
     with pytest.raises(
-        InvalidConfig, match=r"2 of 3 answers have more than 100 tokens: rows \(tokens\) 2 \(\d+\), 3"
+        InvalidConfig, match=r"2 of 3 examples have more than 100 tokens: rows \(tokens\) 2 \(\d+\), 3"
     ) as caught:
         encode_material(material, tokenizer, max_length=100, context=1024, progress=quiet)
     longest = int(str(caught.value).rpartition("max_length=")[2].split()[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -194,6 +195,29 @@ def test_lora_and_full_agree_on_the_model_before(bench: Bench, tmp_path: Path) -
     assert before[0] == pytest.approx(before[1], rel=1e-6)
 
 
+def test_conversations_that_cannot_be_one_row_are_told(bench: Bench, tmp_path: Path) -> None:
+    rows = [
+        Example(row, (*turns, Message("assistant", "</think>yes")), split)
+        for row, split in ((1, Split.TRAIN), (2, Split.HELDOUT))
+        for turns in [(Message("user", "a?"), Message("assistant", "hm</think>no"), Message("user", f"b{row}?"))]
+    ]
+    bench.rows.write_bytes(b"".join(map(to_line, rows)))
+    folder = shutil.copytree(bench.model.path, tmp_path / "thinking")
+    template = folder / "chat_template.jinja"
+    template.write_text(
+        template.read_text().replace(
+            "message['content']", "(message['content'] if loop.last else message['content'].split('</think>')[-1])"
+        )
+    )
+    bench.model = tiny_artifact(folder)
+
+    outcome = bench.run(max_steps=1)
+
+    warning = next(w for w in bench.recorder.of(EventType.WARNING) if w["code"] == "conversations_split")
+    assert "1 conversations" in warning["message"]
+    assert outcome.result["effective"]["rows"] == 2
+
+
 def asking(action: str, *, during: Phase, recorder: Recorder) -> Callable[[], str | None]:
     """Ask for it once the run is in that phase."""
     return lambda: action if any(event["phase"] == during for event in recorder.of(EventType.PHASE)) else None
@@ -231,7 +255,7 @@ def test_finish_judges_and_keeps_what_was_learned_so_far(bench: Bench) -> None:
 
 
 def test_long_rows_are_refused_before_anything_is_trained(bench: Bench) -> None:
-    with pytest.raises(InvalidConfig, match=r"\d+ of 24 answers have more than 30 tokens"):
+    with pytest.raises(InvalidConfig, match=r"\d+ of 24 examples have more than 30 tokens"):
         bench.run(max_length=30)
     assert Phase.TRAINING not in bench.phases()
 

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from terakoya.domain.events import EventType, Observer
 from terakoya.exceptions import TrainingError
 from terakoya.models.label_forward import LabelForward
-from terakoya.models.packing import Row, shared_prefix
+from terakoya.models.packing import Row, label_count, shared_prefix
 from terakoya.training.engine.batching import StepPlan, micro_batches
 from terakoya.training.engine.checkpoint import Checkpoints, Position
 from terakoya.training.engine.pace import Pace
@@ -123,7 +123,7 @@ class TrainingLoop:
     def _accumulate(self, chosen: Sequence[int], budget: int) -> Tensor | Stop:
         """Add up the gradient of a step's mean label loss; return that loss."""
         shared = shared_prefix([self.rows[row] for row in chosen]) if self.forward.shares_prefix else 0
-        labels = sum(self.lengths[row] - self.rows[row].labels_start for row in chosen)
+        labels = sum(label_count(self.rows[row]) for row in chosen)
         total: Tensor | None = None
         for batch in micro_batches(chosen, self.lengths, shared=shared, budget_tokens=budget):
             if (action := self.requested_action()) is not None:
