@@ -21,11 +21,15 @@ class EventType(StrEnum):
     STEP = "step"
     """step, total_steps, epoch, loss, learning_rate, grad_norm, tokens_per_second, eta_seconds."""
     EVAL = "eval"
-    """when: "before" | "after"; split; loss; exact_match?; examples; detail of progress: done, total."""
+    """when: "before" | "during" | "after"; split; loss; exact_match?; examples; during: step, under early stopping
+    is_best, best_step; detail of progress: done, total."""
     CANARY = "canary"
+    """when: "before" | "after"; language; bits_per_byte; texts."""
     SAMPLE = "sample"
+    """step; samples: [{prompt, text, reference, is_cut}], answers to fixed prompts while it trains."""
     RESOURCES = "resources"
-    """rss_bytes, available_bytes, cpu_percent."""
+    """rss_bytes, available_bytes, cpu_percent (100 a core), cores; on a GPU gpu_memory_bytes,
+    gpu_memory_total_bytes, gpu_percent?, gpu_celsius?."""
     CHECKPOINT = "checkpoint"
     """step, path, size_bytes."""
     WARNING = "warning"

@@ -49,14 +49,25 @@ class ResolvedTraining:
     max_evaluation_examples: int
     max_new_tokens: int | None
     seed: int
+    # -- while it trains; None is decided from the length of the run --
+    evaluate_every_steps: int | None = None
+    evaluate_every_fraction: float | None = None
+    during_examples: int | None = None
+    sample_tokens: int | None = None
+    sample_prompts: tuple[str, ...] | None = None
+    early_stopping_patience: int | None = None
+    early_stopping_min_delta: float = 0.0
+    trackers: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> ResolvedTraining:
-        """Read back; what was stored beside (the ids of model and dataset) is ignored."""
-        fields = {name: fields[name] for name in cls.__slots__}
+        """Read back; what was stored beside (the ids of model and dataset) is ignored, and what a run stored by an
+        earlier version lacks has its default.
+        """
+        fields = {name: _frozen(fields[name]) for name in cls.__slots__ if name in fields}
         adapter = fields["adapter"]
         if adapter is not None:
             targets = adapter["targets"]
@@ -83,6 +94,12 @@ def resolve(request: TrainingRequest, *, parameters: int, rows: int) -> Resolved
         raise InvalidConfig(
             f"epochs={request.epochs} and max_steps={request.max_steps} contradict each other; give one of them"
         )
+    evaluation = request.evaluation
+    if evaluation.every_steps is not None and evaluation.every_fraction is not None:
+        raise InvalidConfig(
+            f"evaluation.every_steps={evaluation.every_steps} and evaluation.every_fraction="
+            f"{evaluation.every_fraction:g} contradict each other; give one of them"
+        )
     if request.adapter is not None and request.strategy == "full":
         raise InvalidConfig("strategy 'full' trains every weight and takes no 'adapter'; leave it out or use 'lora'")
     batch_size = request.batch_size or _BATCH_SIZE
@@ -107,7 +124,19 @@ def resolve(request: TrainingRequest, *, parameters: int, rows: int) -> Resolved
         max_evaluation_examples=request.evaluation.max_examples,
         max_new_tokens=request.evaluation.max_new_tokens,
         seed=request.seed,
+        evaluate_every_steps=evaluation.every_steps,
+        evaluate_every_fraction=evaluation.every_fraction,
+        during_examples=evaluation.during_examples,
+        sample_tokens=evaluation.sample_tokens,
+        sample_prompts=request.sample_prompts,
+        early_stopping_patience=request.early_stopping.patience if request.early_stopping else None,
+        early_stopping_min_delta=request.early_stopping.min_delta if request.early_stopping else 0.0,
+        trackers=request.trackers,
     )
+
+
+def _frozen(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
 
 
 def _resolve_adapter(request: TrainingRequest) -> ResolvedAdapter:

@@ -57,6 +57,27 @@ class EvaluationRequest(_Strict):
     """At most so many held-out rows are scored."""
     max_new_tokens: int | None = Field(default=None, ge=1, le=4096)
     """Length of the answers shown; by default somewhat longer than the longest reference."""
+    every_steps: int | None = Field(default=None, ge=1, le=10_000_000)
+    """While it trains, some held-out rows are scored after so many steps; by default as often as costs little."""
+    every_fraction: float | None = Field(default=None, gt=0, le=1)
+    """The same as a share of the run; instead of ``every_steps``, not beside it."""
+    during_examples: int | None = Field(default=None, ge=1, le=100_000)
+    """At most so many held-out rows are scored each time; by default as many as cost little."""
+    sample_tokens: int | None = Field(default=None, ge=1, le=1024)
+    """Length of the answers written from fixed prompts while it trains."""
+
+
+class EarlyStoppingRequest(_Strict):
+    """Stop when the loss on held-out rows has stopped falling, and keep the weights that had the lowest."""
+
+    patience: int = Field(default=3, ge=1, le=1000)
+    """So many evaluations in a row without a better loss."""
+    min_delta: float = Field(default=0.0, ge=0, le=100)
+    """By how much a loss must be lower to count as better."""
+
+
+TrackerName = Literal["tensorboard", "mlflow"]
+Prompt = Annotated[str, Field(min_length=1, max_length=4000)]
 
 
 class TrainingRequest(_Strict):
@@ -77,12 +98,24 @@ class TrainingRequest(_Strict):
     """Rows with more tokens are refused. By default the longest row fits, up to the model's context."""
     schedule: ScheduleRequest = ScheduleRequest()
     evaluation: EvaluationRequest = EvaluationRequest()
+    early_stopping: EarlyStoppingRequest | None = None
+    sample_prompts: Annotated[tuple[Prompt, ...], Field(min_length=1, max_length=5)] | None = None
+    """Answered at each evaluation while it trains; by default two held-out rows are."""
+    trackers: Annotated[tuple[TrackerName, ...], Field(max_length=2)] = ()
+    """Programs besides our own page that get the run's curves."""
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     name: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     """Of the model that comes out; by default made from dataset and strategy."""
     base: SkipJsonSchema[None] = None
     retention: SkipJsonSchema[None] = None
     after: SkipJsonSchema[None] = None
+
+    @field_validator("trackers")
+    @classmethod
+    def _named_once(cls, value: tuple[TrackerName, ...]) -> tuple[TrackerName, ...]:
+        if len(set(value)) != len(value):
+            raise ValueError("each tracker can be named once")
+        return value
 
     @field_validator("strategy")
     @classmethod

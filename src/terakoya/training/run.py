@@ -19,6 +19,7 @@ from torch import nn
 
 from terakoya.domain.events import EventType, Observer, Phase
 from terakoya.domain.tasks import CHECKPOINTS, Outcome, TaskState
+from terakoya.exceptions import InvalidConfig
 from terakoya.models.base_loader import LoadedModel
 from terakoya.models.factory import create_model_loader, loader_type
 from terakoya.models.label_forward import LabelForward, Way
@@ -27,6 +28,7 @@ from terakoya.storage.files import write_durably
 from terakoya.storage.json_text import to_json
 from terakoya.training.engine.batching import StepPlan
 from terakoya.training.engine.checkpoint import Checkpoints, Position
+from terakoya.training.engine.evaluation_plan import EvaluationPlan, plan_evaluation
 from terakoya.training.engine.fit import ModelShape, get_optimal_batch_size, optimizer_bytes
 from terakoya.training.engine.loop import LoopResult, Stop, TrainingLoop, make_optimizer
 from terakoya.training.engine.schedule import Schedule
@@ -34,8 +36,11 @@ from terakoya.training.judging import Judge
 from terakoya.training.keeping import keep
 from terakoya.training.methods import STRATEGIES
 from terakoya.training.preparation import EncodedMaterial, encode_material, read_material
+from terakoya.training.resources import ResourceWatch
+from terakoya.training.sampling import Sampling, choose_samples
 from terakoya.training.spec import RunSpec
 from terakoya.training.strategy import TrainingStrategy
+from terakoya.training.watching import EarlyStopping, HeldoutWatch
 from terakoya.utils.gpu_utils import available_memory_bytes, peak_memory_bytes, training_device
 
 RESULT = "result"
@@ -57,6 +62,8 @@ class Prepared:
     forward: LabelForward
     accelerator: Accelerator
     plan: StepPlan
+    evaluation: EvaluationPlan
+    sampling: Sampling
     budget_tokens: int
     effective: dict[str, Any]
 
@@ -84,11 +91,12 @@ class TrainingRun:
     def execute(self) -> Outcome:
         """Raises: AppException for everything that is wrong with request, model, data or machine."""
         try:
-            prepared = self._prepare()
-            trained = self._train(prepared)
-            if trained.stop is Stop.CANCEL:
-                raise RunCancelled
-            return self._conclude(prepared, trained)
+            with ResourceWatch(self.observer, self.device):
+                prepared = self._prepare()
+                trained = self._train(prepared)
+                if trained.stop is Stop.CANCEL:
+                    raise RunCancelled
+                return self._conclude(prepared, trained)
         except RunCancelled:
             return Outcome(TaskState.CANCELLED, self.attempt)
 
@@ -127,6 +135,8 @@ class TrainingRun:
             epochs=resolved.epochs,
             max_steps=resolved.max_steps,
         )
+        evaluation = self._plan_evaluation(plan, encoded)
+        sampling = choose_samples(resolved, encoded.heldout, loaded.tokenizer, context=shape.context)
         budget = self._budget(strategy, module, shape, encoded)
         effective = {
             "device": str(self.device),
@@ -140,10 +150,15 @@ class TrainingRun:
             "heldout_rows": len(encoded.heldout),
             "longest_row_tokens": encoded.longest,
             "total_steps": plan.total_steps,
+            "evaluate_every_steps": evaluation.every,
+            "evaluated_rows": len(evaluation.rows),
+            "evaluation_share": round(evaluation.share, 4),
             **strategy.describe(module),
         }
         self.observer.notify(EventType.LOG, message=_told(effective), effective=effective)
-        return Prepared(loaded, module, strategy, encoded, forward, accelerator, plan, budget, effective)
+        return Prepared(
+            loaded, module, strategy, encoded, forward, accelerator, plan, evaluation, sampling, budget, effective
+        )
 
     def _tell_split(self, material: EncodedMaterial) -> None:
         if material.split_conversations:
@@ -174,6 +189,23 @@ class TrainingRun:
                 "training takes the model's own, with padding",
             )
         return forward
+
+    def _plan_evaluation(self, plan: StepPlan, material: EncodedMaterial) -> EvaluationPlan:
+        """Raises: InvalidConfig for early stopping without held-out rows."""
+        resolved = self.spec.resolved
+        lengths = [[len(row.input_ids) for row in part] for part in (material.train, material.heldout)]
+        if resolved.early_stopping_patience is not None and not material.heldout:
+            raise InvalidConfig("early_stopping needs held-out rows to watch, and none can be held out of this data")
+        evaluation = plan_evaluation(resolved, plan, *lengths)
+        if evaluation.every:
+            message = (
+                f"{len(evaluation.rows)} held-out rows are scored every {evaluation.every} steps, which adds about "
+                f"{evaluation.share:.1%} to the computing"
+            )
+        else:
+            message = "too few steps for evaluations on the way at a small cost; evaluation.every_steps asks for them"
+        self.observer.notify(EventType.LOG, message=message)
+        return evaluation
 
     def _budget(
         self, strategy: TrainingStrategy, module: nn.Module, shape: ModelShape, material: EncodedMaterial
@@ -218,12 +250,54 @@ class TrainingRun:
             checkpoint_seconds=resolved.checkpoint_minutes * 60,
             observer=self.observer,
             requested_action=self.requested_action,
+            watch=self._watch(prepared),
         )
-        return loop.run(position or Position(budget_tokens=prepared.budget_tokens))
+        trained = loop.run(position or Position(budget_tokens=prepared.budget_tokens))
+        if trained.stop is not Stop.CANCEL:
+            self._take_the_best(trained, checkpoints, parameters)
+        return trained
+
+    def _watch(self, prepared: Prepared) -> HeldoutWatch:
+        patience = self.spec.resolved.early_stopping_patience
+        return HeldoutWatch(
+            module=prepared.module,
+            tokenizer=prepared.loaded.tokenizer,
+            forward=prepared.forward,
+            heldout=prepared.material.heldout,
+            plan=prepared.evaluation,
+            sampling=prepared.sampling,
+            early_stopping=None
+            if patience is None
+            else EarlyStopping(patience, self.spec.resolved.early_stopping_min_delta),
+            autocast=prepared.accelerator.autocast,
+            observer=self.observer,
+            requested_action=self.requested_action,
+        )
+
+    def _take_the_best(
+        self, trained: LoopResult, checkpoints: Checkpoints, parameters: dict[str, nn.Parameter]
+    ) -> None:
+        """Under early stopping go back to the weights with the lowest held-out loss, and say so."""
+        position = trained.position
+        if position.best_step is None or position.best_step == position.step:
+            return
+        checkpoints.load_weights(position.best_step, parameters)
+        self.observer.notify(
+            EventType.WARNING,
+            code="best_weights_kept",
+            message=f"the weights of step {position.best_step} are kept, whose loss on held-out rows was the lowest "
+            f"({position.best_loss:.4f}); training ended after step {position.step}",
+        )
 
     def _conclude(self, prepared: Prepared, trained: LoopResult) -> Outcome:
-        stopped_early = trained.stop is Stop.FINISH
-        if stopped_early:
+        stopped_early = trained.stop in (Stop.FINISH, Stop.EARLY)
+        if trained.stop is Stop.EARLY:
+            self.observer.notify(
+                EventType.LOG,
+                message=f"early stopping: {trained.position.evaluations_since_best} evaluations in a row without a "
+                f"lower loss, after {trained.position.step} of {prepared.plan.total_steps} steps",
+            )
+        if trained.stop is Stop.FINISH:
             self.observer.notify(
                 EventType.WARNING,
                 code="stopped_early",
@@ -233,9 +307,12 @@ class TrainingRun:
         effective = prepared.effective | {
             "steps": trained.position.step,
             "micro_batch_tokens": trained.position.budget_tokens,
+            "stop": str(trained.stop),
+            "kept_step": trained.position.best_step or trained.position.step,
         }
         cost = {
             "training_seconds": round(trained.position.training_seconds, 1),
+            "watching_seconds": round(trained.position.watching_seconds, 1),
             "trained_tokens": trained.position.trained_tokens,
             "tokens_per_second": round(
                 trained.position.trained_tokens / max(trained.position.training_seconds, 1e-9), 1

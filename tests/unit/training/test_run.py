@@ -254,6 +254,85 @@ def test_finish_judges_and_keeps_what_was_learned_so_far(bench: Bench) -> None:
     assert "stopped_early" in [event["code"] for event in bench.recorder.of(EventType.WARNING)]
 
 
+def test_held_out_rows_and_samples_are_seen_while_it_trains(bench: Bench) -> None:
+    bench.run(evaluation={"every_steps": 2}, sample_prompts=["nice number 8?"])
+    during = [event for event in bench.recorder.of(EventType.EVAL) if event["when"] == "during"]
+    assert [event["step"] for event in during] == [2, 4, 6]
+    assert during[-1]["loss"] < during[0]["loss"]
+    samples = bench.recorder.of(EventType.SAMPLE)
+    assert [event["step"] for event in samples] == [2, 4, 6]
+    assert samples[0]["samples"][0]["prompt"] == "nice number 8?"
+
+
+def test_samples_are_of_held_out_rows_if_none_were_asked_for(bench: Bench) -> None:
+    bench.run(evaluation={"every_steps": 3, "sample_tokens": 2})
+    sample = bench.recorder.of(EventType.SAMPLE)[0]["samples"]
+    assert [(each["prompt"], each["reference"]) for each in sample] == [
+        ("nice number 3?", "odd"),
+        ("nice number 15?", "odd"),
+    ]
+
+
+@pytest.mark.parametrize("strategy", ["lora", "full"])
+def test_looking_leaves_the_weights_as_they_would_be(bench: Bench, strategy: str) -> None:
+    fields: dict[str, Any] = {"strategy": strategy}
+    if strategy == "lora":
+        fields["adapter"] = {"rank": 2, "dropout": 0.2}
+    bench.run(task="unseen", **fields)
+    bench.run(task="seen", evaluation={"every_steps": 1}, sample_prompts=["number?"], **fields)
+    name = "adapter_model" if strategy == "lora" else "model"
+    weights = [load_file(bench.folder / task / "result" / f"{name}.safetensors") for task in ("unseen", "seen")]
+    assert all(torch.equal(each, weights[1][name]) for name, each in weights[0].items())
+
+
+WORSENING: dict[str, Any] = {
+    "max_steps": 60,
+    "learning_rate": 0.2,  # so high that the held-out loss soon rises
+    "evaluation": {"every_steps": 1},
+    "early_stopping": {"patience": 3},
+    "schedule": {"kind": "constant", "warmup": 0},
+}
+
+
+def test_early_stopping_ends_a_run_that_gets_worse_and_keeps_its_best_weights(bench: Bench) -> None:
+    outcome = bench.run(**WORSENING)
+    losses = {event["step"]: event["loss"] for event in bench.recorder.of(EventType.EVAL) if event["when"] == "during"}
+    best = min(losses, key=lambda step: losses[step])
+    effective = outcome.result["effective"]
+    assert effective["stop"] == "early_stopping"
+    assert effective["steps"] == best + 3 < 60
+    assert effective["kept_step"] == best
+    assert "best_weights_kept" in [event["code"] for event in bench.recorder.of(EventType.WARNING)]
+    bench.run(task="short", **WORSENING | {"max_steps": best, "early_stopping": None})
+    kept, wanted = (
+        load_file(bench.folder / task / "result" / "adapter_model.safetensors") for task in ("task", "short")
+    )
+    assert all(torch.equal(each, wanted[name]) for name, each in kept.items())
+
+
+def test_early_stopping_decides_alike_after_a_stop(bench: Bench) -> None:
+    whole = bench.run(task="whole", **WORSENING)
+    last = whole.result["effective"]["steps"]
+    for calls in (7, 8, 13, 14):  # in the middle of a step, in the middle of an evaluation, and so later
+        task = f"stopped-{calls}"
+        answers = iter([None] * calls)
+        stopped = bench.run(task=task, requested_action=lambda answers=answers: next(answers, "cancel"), **WORSENING)
+        assert stopped.status is TaskState.CANCELLED
+        assert bench.phases()[-1] == Phase.TRAINING
+        again = bench.run(task=task, attempt=2, **WORSENING)
+        assert again.result["effective"]["steps"] == last
+        assert again.result["effective"]["kept_step"] == whole.result["effective"]["kept_step"]
+        weights = [load_file(bench.folder / each / "result" / "adapter_model.safetensors") for each in ("whole", task)]
+        assert all(torch.equal(each, weights[1][name]) for name, each in weights[0].items())
+
+
+def test_early_stopping_needs_held_out_rows(bench: Bench) -> None:
+    examples = [Example(1, (Message("user", "one?"), Message("assistant", "1")))]
+    bench.rows.write_bytes(b"".join(map(to_line, examples)))
+    with pytest.raises(InvalidConfig, match="early_stopping needs held-out rows"):
+        bench.run(early_stopping={})
+
+
 def test_long_rows_are_refused_before_anything_is_trained(bench: Bench) -> None:
     with pytest.raises(InvalidConfig, match=r"\d+ of 24 examples have more than 30 tokens"):
         bench.run(max_length=30)

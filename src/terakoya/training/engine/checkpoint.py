@@ -22,7 +22,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from terakoya.exceptions import AppException
+from terakoya.exceptions import AppException, TrainingError
 from terakoya.storage.files import full_disk_is_named, sync_directory, write_durably
 from terakoya.storage.json_text import to_json
 from terakoya.storage.manifest import MANIFEST, verify_manifest, write_manifest
@@ -42,6 +42,14 @@ class Position:
     """The micro-batch budget in force: it shapes rounding, so a resumed run keeps it."""
     trained_tokens: int = 0
     training_seconds: float = 0.0
+    watching_seconds: float = 0.0
+    """Spent on evaluations and samples between steps."""
+    evaluated_step: int = 0
+    """The last step after which held-out rows were scored."""
+    best_step: int | None = None
+    """Under early stopping: the step with the lowest held-out loss; its checkpoint is kept."""
+    best_loss: float | None = None
+    evaluations_since_best: int = 0
 
 
 class Checkpoints:
@@ -53,7 +61,10 @@ class Checkpoints:
     def save(
         self, position: Position, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer
     ) -> tuple[Path, int]:
-        """Write ``step-N`` durably and drop all but the newest; return it and its size. Raises: StorageFull."""
+        """Write ``step-N`` durably and drop all but the newest and the best; return it and its size.
+
+        Raises: StorageFull.
+        """
         final = self._directory / f"step-{position.step}"
         temporary = self._directory / f"step-{position.step}.tmp"
         with full_disk_is_named(final):
@@ -69,8 +80,9 @@ class Checkpoints:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)  # what a full disk has no room for
             sync_directory(self._directory)
-        for _, old in self._all()[KEPT:]:
-            shutil.rmtree(old, ignore_errors=True)
+        for step, old in self._all()[KEPT:]:
+            if step != position.best_step:
+                shutil.rmtree(old, ignore_errors=True)
         return final, sum(path.stat().st_size for path in final.iterdir())
 
     def restore(self, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> Position | None:
@@ -81,6 +93,13 @@ class Checkpoints:
                 _load(path, parameters, optimizer)
                 return position
         return None
+
+    def load_weights(self, step: int, parameters: Mapping[str, nn.Parameter]) -> None:
+        """Load the trained weights of that step's checkpoint. Raises: TrainingError if it is not there or damaged."""
+        path = self._directory / f"step-{step}"
+        if self._verified(path) is None:
+            raise TrainingError(f"the checkpoint of step {step}, which is to be kept, is missing or damaged")
+        _load_weights(path, parameters)
 
     def _all(self) -> list[tuple[int, Path]]:
         """Newest first."""
@@ -123,11 +142,15 @@ def _moments(parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> di
     }
 
 
-def _load(path: Path, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> None:
+def _load_weights(path: Path, parameters: Mapping[str, nn.Parameter]) -> None:
     weights = load_file(path / _WEIGHTS)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(weights[name])
+
+
+def _load(path: Path, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> None:
+    _load_weights(path, parameters)
     order = {name: number for number, name in enumerate(parameters)}
     state: dict[int, dict[str, Tensor]] = {}
     for compound, value in load_file(path / _OPTIMIZER).items():

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
@@ -34,6 +34,23 @@ class Stop(StrEnum):
     COMPLETED = "completed"
     CANCEL = "cancel"
     FINISH = "finish"
+    EARLY = "early_stopping"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What a look at the model between two steps led to."""
+
+    position: Position
+    stop: Stop | None = None
+    is_best: bool = False
+    """The weights are the best so far, and worth a checkpoint."""
+
+
+class Watch(Protocol):
+    """Looks at the model between two steps, and leaves weights, optimizer and random state as they are."""
+
+    def after_step(self, position: Position) -> Seen: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +78,7 @@ class TrainingLoop:
         checkpoint_seconds: float,
         observer: Observer,
         requested_action: Callable[[], str | None],
+        watch: Watch | None = None,
     ) -> None:
         self.module = module
         self.parameters = parameters
@@ -76,6 +94,7 @@ class TrainingLoop:
         self.checkpoint_seconds = checkpoint_seconds
         self.observer = observer
         self.requested_action = requested_action
+        self.watch = watch
 
     def run(self, position: Position) -> LoopResult:
         """Take the remaining steps. Raises: TrainingError when the loss is no number or nothing fits into memory."""
@@ -83,8 +102,13 @@ class TrainingLoop:
         pace = Pace(self.observer, self.plan, position)
         saved = time.monotonic()
         saved_step = position.step
-        stop = Stop.COMPLETED
+        seen = self._look(position)  # what a stop kept it from, before it goes on
+        position, stop = seen.position, seen.stop or Stop.COMPLETED
+        if seen.is_best:
+            self._save(position)
         for step in range(position.step + 1, self.plan.total_steps + 1):
+            if stop is not Stop.COMPLETED:
+                break
             started = time.monotonic()
             taken = self._take_step(step, position)
             if isinstance(taken, Stop):
@@ -94,13 +118,18 @@ class TrainingLoop:
             seconds = time.monotonic() - started
             position = replace(position, training_seconds=position.training_seconds + seconds)
             pace.step(position, seconds, loss=loss, grad_norm=grad_norm, learning_rate=self.schedule.rate(step))
-            if self.plan.ends_epoch(step) or time.monotonic() - saved > self.checkpoint_seconds:
+            seen = self._look(position)
+            position, stop = seen.position, seen.stop or stop
+            if seen.is_best or self.plan.ends_epoch(step) or time.monotonic() - saved > self.checkpoint_seconds:
                 self._save(position)
                 saved, saved_step = time.monotonic(), step
         pace.flush()
         if position.step > saved_step:
             self._save(position)
         return LoopResult(stop, position)
+
+    def _look(self, position: Position) -> Seen:
+        return Seen(position) if self.watch is None else self.watch.after_step(position)
 
     def _take_step(self, step: int, position: Position) -> tuple[float, float, Position] | Stop:
         """Take one optimizer step, with a smaller micro-batch after each time the GPU's memory does not suffice."""

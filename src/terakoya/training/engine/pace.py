@@ -1,5 +1,5 @@
-"""How fast a run goes, told as events: steps (at most five a second, never losing the last) and resources.
-Knows nothing of the computation.
+"""How fast a run goes, told as events: steps, at most five a second, never losing the last. Knows nothing of the
+computation.
 """
 
 from __future__ import annotations
@@ -8,14 +8,11 @@ import time
 from collections import deque
 from typing import Any
 
-import psutil
-
 from terakoya.domain.events import EventType, Observer
 from terakoya.training.engine.batching import StepPlan
 from terakoya.training.engine.checkpoint import Position
 
 _STEP_EVENT_SECONDS = 0.2
-_RESOURCES_SECONDS = 3.0
 _WINDOW = 20
 
 
@@ -27,9 +24,6 @@ class Pace:
         self._tokens = position.trained_tokens
         self._held_back: dict[str, Any] | None = None
         self._last_step_event = -1e9
-        self._last_resources = -1e9
-        self._process = psutil.Process()
-        self._process.cpu_percent()
 
     def step(self, position: Position, seconds: float, *, loss: float, grad_norm: float, learning_rate: float) -> None:
         self._recent.append((seconds, position.trained_tokens - self._tokens))
@@ -50,20 +44,9 @@ class Pace:
         if now - self._last_step_event >= _STEP_EVENT_SECONDS:
             self.flush()
             self._last_step_event = now
-        if now - self._last_resources >= _RESOURCES_SECONDS:
-            self.resources()
-            self._last_resources = now
 
     def flush(self) -> None:
         """Send the newest step if it was held back."""
         if self._held_back is not None:
             self._observer.notify(EventType.STEP, **self._held_back)
             self._held_back = None
-
-    def resources(self) -> None:
-        self._observer.notify(
-            EventType.RESOURCES,
-            rss_bytes=self._process.memory_info().rss,
-            available_bytes=psutil.virtual_memory().available,
-            cpu_percent=self._process.cpu_percent(),
-        )

@@ -58,14 +58,6 @@ def test_fast_steps_are_told_five_times_a_second_and_the_last_always(recorder: R
     assert [event["step"] for event in recorder.of(EventType.STEP)] == [1, 20]
 
 
-def test_resources_are_told_every_few_seconds(recorder: Recorder, clock: Clock) -> None:
-    take_steps(Pace(recorder, PLAN, Position()), clock, 8, seconds=1.0)
-    resources = recorder.of(EventType.RESOURCES)
-    assert len(resources) == 3
-    assert resources[0]["rss_bytes"] > 0
-    assert resources[0]["available_bytes"] > 0
-
-
 def test_a_resumed_run_counts_only_its_own_tokens(recorder: Recorder, clock: Clock) -> None:
     pace = Pace(recorder, PLAN, Position(step=10, trained_tokens=1000))
     clock.now = 2.0

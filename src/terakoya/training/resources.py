@@ -1,0 +1,74 @@
+"""Tells at a bounded rate what a run takes of the machine, from a thread of its own, in every phase. Knows nothing
+of what the run does.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from types import TracebackType
+from typing import Any
+
+import psutil
+import torch
+
+from terakoya.domain.events import EventType, Observer
+from terakoya.exceptions import AppException
+
+SECONDS = 3.0
+_RARER = 500
+"""From 500 intervals on they grow with the time elapsed, so that a week gives some 3,000 events, not 200,000."""
+
+
+class ResourceWatch:
+    """A context in which RESOURCES events are told."""
+
+    def __init__(self, observer: Observer, device: torch.device, *, seconds: float = SECONDS) -> None:
+        self._observer = observer
+        self._device = device
+        self._seconds = seconds
+        self._process = psutil.Process()
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="resources", daemon=True)
+
+    def __enter__(self) -> ResourceWatch:
+        self._process.cpu_percent()  # counts from here
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        started = time.monotonic()
+        wait = self._seconds / 6  # a short run has one too
+        while not self._over.wait(wait):
+            wait = max(self._seconds, (time.monotonic() - started) / _RARER)
+            try:
+                self._observer.notify(EventType.RESOURCES, **self.read())
+            except AppException:  # a full disk: the run itself meets it and says so
+                return
+
+    def read(self) -> dict[str, Any]:
+        """``cpu_percent`` is of this process, 100 a core."""
+        facts: dict[str, Any] = {
+            "rss_bytes": self._process.memory_info().rss,
+            "available_bytes": psutil.virtual_memory().available,
+            "cpu_percent": self._process.cpu_percent(),
+            "cores": psutil.cpu_count() or 1,
+        }
+        return facts | (_gpu(self._device) if self._device.type == "cuda" else {})
+
+
+def _gpu(device: torch.device) -> dict[str, Any]:
+    """Memory of the card as a whole; use and temperature where NVIDIA's management library is there to ask."""
+    free, total = torch.cuda.mem_get_info(device)
+    facts: dict[str, Any] = {"gpu_memory_bytes": total - free, "gpu_memory_total_bytes": total}
+    try:
+        facts |= {"gpu_percent": torch.cuda.utilization(device), "gpu_celsius": torch.cuda.temperature(device)}
+    except (ImportError, RuntimeError):  # PyTorch has them from pynvml alone
+        return facts
+    return facts
