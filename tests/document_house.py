@@ -10,17 +10,16 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from tests.unit.rag.indexing.tokenizer import small_tokenizer
 
 from rag_stand_ins import DIMENSION, WordEmbedder
 from terakoya.domain.documents import DocumentInfo
 from terakoya.domain.tasks import NewModel, TaskKind
-from terakoya.rag.indexing import indexer
 from terakoya.rag.indexing.index_keeper import IndexKeeper
 from terakoya.rag.indexing.indexer import Indexer, ParseLimits
 from terakoya.rag.indexing.parse_child import ParsedDocument
 from terakoya.rag.indexing.parsed_document import DocumentReader
+from terakoya.rag.indexing.token_count import load_tokenizer
 from terakoya.rag.retrieval.retriever import Retriever
 from terakoya.rag.service import Added, DocumentService
 from terakoya.storage.database import open_database
@@ -69,7 +68,8 @@ class DocumentHouse:
             embedder=self.embedder,
             models=self.models,
             keeper=self.keeper,
-            limits=ParseLimits(self.data_dir.uploads, 30, 2**28),
+            parse=parse_here,
+            limits=ParseLimits(30, 2**28),
         )
 
     def register_embedder(self, folder: Path) -> None:
@@ -131,12 +131,11 @@ class DocumentHouse:
 async def parse_here(
     path: Path, *, parser: str, filename: str, tokenizer: Path, title: str | None, **limits: Any
 ) -> ParsedDocument:
-    reader = DocumentReader(parser=parser, tokenizer=tokenizer)
+    reader = DocumentReader(parser=parser, tokenizer=load_tokenizer(tokenizer))
     return await asyncio.to_thread(reader.read, path, title=title, filename=filename)
 
 
-def document_house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DocumentHouse:
-    monkeypatch.setattr(indexer, "parse_file", parse_here)
+def document_house(tmp_path: Path) -> DocumentHouse:
     house = DocumentHouse(tmp_path / "data")
     house.register_embedder(tmp_path / "embedder")
     return house

@@ -16,6 +16,7 @@ from terakoya.models.service import ModelService
 from terakoya.rag.app import RAGApplication
 from terakoya.rag.indexing.index_keeper import IndexKeeper
 from terakoya.rag.indexing.indexer import Indexer, ParseLimits
+from terakoya.rag.indexing.parse_child import ParseChildren
 from terakoya.rag.retrieval.retriever import Retriever
 from terakoya.rag.service import DocumentService
 from terakoya.storage.database import open_database
@@ -52,6 +53,7 @@ class Container:
     training: TrainingService
     documents: DocumentService
     index_keeper: IndexKeeper
+    parse_children: ParseChildren
     rag: RAGApplication
 
 
@@ -100,12 +102,14 @@ def build_container(settings: Settings) -> Container:
         keeper=index_keeper,
         embedder=settings.embedder,
     )
+    parse_children = ParseChildren(data_dir.uploads)
     indexer = Indexer(
         documents=document_rows,
         embedder=embedder,
         models=model_rows,
         keeper=index_keeper,
-        limits=ParseLimits(data_dir.uploads, settings.parse_timeout_seconds, settings.parse_memory_bytes),
+        parse=parse_children.parse,
+        limits=ParseLimits(settings.parse_timeout_seconds, settings.parse_memory_bytes),
     )
     rag = RAGApplication(
         documents=document_rows,
@@ -154,6 +158,7 @@ def build_container(settings: Settings) -> Container:
         training=training,
         documents=documents,
         index_keeper=index_keeper,
+        parse_children=parse_children,
         rag=rag,
     )
 

@@ -32,7 +32,7 @@ ACTIVE = frozenset(TaskState) - frozenset({TaskState.SUCCEEDED, TaskState.FAILED
 
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DocumentHouse]:
-    house = document_house(tmp_path, monkeypatch)
+    house = document_house(tmp_path)
     yield house
     house.engine.dispose()
 

@@ -79,5 +79,6 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     finally:
         await container.supervisor.stop()
         await supervising
+        await container.parse_children.stop()
         await container.index_keeper.close()
         await container.model_client.stop()

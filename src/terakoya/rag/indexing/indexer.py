@@ -20,7 +20,7 @@ from terakoya.domain.ports import ModelRepository
 from terakoya.domain.tasks import Task
 from terakoya.exceptions import AppException, RAGError, Unavailable
 from terakoya.rag.indexing.index_keeper import IndexKeeper
-from terakoya.rag.indexing.parse_child import ParsedDocument, parse_file
+from terakoya.rag.indexing.parse_child import ParsedDocument
 from terakoya.rag.indexing.passage_text import indexed_text
 
 EMBED_BATCH = 64
@@ -30,11 +30,11 @@ PAUSES_SECONDS = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 30.0)
 _IDS = uuid.UUID("6c0b4d5e-6f7a-5c38-9a53-6c9f0f1f4c11")
 _TOKENIZER_FILE = "tokenizer.json"
 Result = TypeVar("Result")
+Parse = Callable[..., Awaitable[ParsedDocument]]
 
 
 @dataclass(frozen=True, slots=True)
 class ParseLimits:
-    work_dir: Path
     timeout_seconds: float
     memory_bytes: int
 
@@ -49,12 +49,15 @@ class Indexer:
         embedder: Embedder,
         models: ModelRepository,
         keeper: IndexKeeper,
+        parse: Parse,
         limits: ParseLimits,
     ) -> None:
+        """``parse``: of ``ParseChildren``."""
         self._documents = documents
         self._embedder = embedder
         self._models = models
         self._keeper = keeper
+        self._parse_file = parse
         self._limits = limits
         self._tokenizers: dict[str, Path] = {}
 
@@ -94,13 +97,12 @@ class Indexer:
 
     async def _parse(self, document: DocumentInfo, collection: CollectionInfo) -> None:
         tokenizer = await asyncio.to_thread(self._tokenizer_of, collection.embedder_id)
-        parsed = await parse_file(
+        parsed = await self._parse_file(
             await asyncio.to_thread(self._documents.file_of, document.id),
             parser=document.parser,
             filename=document.filename,
             tokenizer=tokenizer,
             title=None if document.title == PurePath(document.filename).stem else document.title,
-            work_dir=self._limits.work_dir,
             timeout_seconds=self._limits.timeout_seconds,
             memory_bytes=self._limits.memory_bytes,
         )

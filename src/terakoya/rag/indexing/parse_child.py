@@ -1,11 +1,13 @@
 """Has a file parsed by a child process, which is limited in everything, killed on time and not believed: its result
-is checked before anybody sees it. However the child ends, the caller gets a document or a reason.
+is checked before anybody sees it. However the child ends, the caller gets a document or a reason. The children are
+forked by a server (``processes/parse.py``) that is started with the first file and ends when none has come for a while.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -14,6 +16,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -22,76 +25,185 @@ from terakoya.rag.indexing.parse_result import MAX_RESULT_BYTES, Contradiction, 
 from terakoya.rag.indexing.parsed_document import ParsedDocument, ParsedPassage
 from terakoya.security.environment import child_environment
 
-__all__ = ["ParsedDocument", "ParsedPassage", "parse_file"]
+__all__ = ["ParseChildren", "ParsedDocument", "ParsedPassage"]
 
 _MODULE = "terakoya.processes.parse"
-_RESULT, _LOG = "result.jsonl", "parse.log"
+_RESULT, _LOG, _SERVER_LOG = "result.jsonl", "parse.log", "parse-server.log"
+_IDLE_SECONDS = 300.0
+_GRACE_SECONDS = 5.0
+"""For a killed child to be reported; a server that takes longer is killed itself."""
 _OUT_OF_MEMORY_SIGNALS = (signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS)
 """How native code ends when an allocation fails; also how it ends on a defect."""
 logger = structlog.get_logger(__name__)
 
 
-async def parse_file(
-    path: Path,
-    *,
-    parser: str,
-    filename: str,
-    tokenizer: Path,
-    title: str | None,
-    work_dir: Path,
-    timeout_seconds: float,
-    memory_bytes: int,
-) -> ParsedDocument:
-    """Return what the file holds. ``tokenizer``: the embedder's ``tokenizer.json``; ``memory_bytes``: for parsing,
-    besides what the process itself needs. Cancelling it kills the child.
+class ParseChildren:
+    """All methods are to be called on one event loop."""
 
-    Raises: UnreadableDocument with the reason; InvalidConfig for an unknown parser; RAGError if the tokenizer cannot
-    be opened.
-    """
-    request = {
-        "path": str(path.absolute()),  # noqa: ASYNC240  asks no disk
-        "parser": parser,
-        "filename": filename,
-        "tokenizer": str(tokenizer.absolute()),  # noqa: ASYNC240
-        "title": title,
-        "memory_bytes": memory_bytes,
-        "cpu_seconds": math.ceil(timeout_seconds) + 1,
-        "parent": os.getpid(),
-    }
-    with tempfile.TemporaryDirectory(prefix="parse-", dir=work_dir, ignore_cleanup_errors=True) as folder:
-        directory = Path(folder)
-        code = await _run(request, directory, timeout_seconds)
-        if code is None:
-            raise UnreadableDocument(f"the parser was stopped after {timeout_seconds:g} s without a result")
-        if code != 0:
-            logger.warning("parser_died", parser=parser, exit_code=code)
-            raise UnreadableDocument(_death(code, directory, memory_bytes))
-        return await asyncio.to_thread(_checked, directory, parser)
+    def __init__(self, work_dir: Path, *, idle_seconds: float = _IDLE_SECONDS) -> None:
+        """``work_dir`` exists; each file has a folder of its own in it while it is parsed."""
+        self._work_dir = work_dir
+        self._idle_seconds = idle_seconds
+        self._server: _ForkServer | None = None
+        self._starting = asyncio.Lock()
+        self._working = 0
+        self._rest: asyncio.TimerHandle | None = None
+
+    async def parse(
+        self,
+        path: Path,
+        *,
+        parser: str,
+        filename: str,
+        tokenizer: Path,
+        title: str | None,
+        timeout_seconds: float,
+        memory_bytes: int,
+    ) -> ParsedDocument:
+        """Return what the file holds. ``tokenizer``: the embedder's ``tokenizer.json``; ``memory_bytes``: for
+        parsing, besides what the process itself needs. Cancelling it kills the child.
+
+        Raises: UnreadableDocument with the reason; InvalidConfig for an unknown parser; RAGError if the tokenizer
+        cannot be opened.
+        """
+        with tempfile.TemporaryDirectory(prefix="parse-", dir=self._work_dir, ignore_cleanup_errors=True) as folder:
+            directory = Path(folder)
+            request = {
+                "directory": str(directory.absolute()),  # noqa: ASYNC240  asks no disk
+                "path": str(path.absolute()),  # noqa: ASYNC240
+                "parser": parser,
+                "filename": filename,
+                "tokenizer": str(tokenizer.absolute()),  # noqa: ASYNC240
+                "title": title,
+                "memory_bytes": memory_bytes,
+                "cpu_seconds": math.ceil(timeout_seconds) + 1,
+            }
+            code = await self._run(request, timeout_seconds)
+            if code is None:
+                raise UnreadableDocument(f"the parser was stopped after {timeout_seconds:g} s without a result")
+            if code != 0:
+                logger.warning("parser_died", parser=parser, exit_code=code)
+                raise UnreadableDocument(_death(code, directory, memory_bytes))
+            return await asyncio.to_thread(_checked, directory, parser)
+
+    async def stop(self) -> None:
+        """End the server and every child. The next file starts another."""
+        if self._rest is not None:
+            self._rest.cancel()
+        server, self._server = self._server, None
+        if server is not None:
+            await server.stop()
+
+    async def _run(self, request: Mapping[str, object], timeout_seconds: float) -> int | None:
+        """Return the child's exit code (negative: the signal), None if it was killed for taking too long."""
+        if self._rest is not None:
+            self._rest.cancel()
+            self._rest = None
+        self._working += 1
+        try:
+            server = await self._running()
+            return await server.run(request, timeout_seconds)
+        finally:
+            self._working -= 1
+            if not self._working:
+                self._rest = asyncio.get_running_loop().call_later(self._idle_seconds, self._end_idle)
+
+    async def _running(self) -> _ForkServer:
+        async with self._starting:
+            if self._server is None or not self._server.is_alive:
+                self._server = await _ForkServer.start(self._work_dir)
+            return self._server
+
+    def _end_idle(self) -> None:
+        self._rest = None
+        if not self._working and self._server is not None:
+            self._server.close()
+            self._server = None
 
 
-async def _run(request: Mapping[str, object], directory: Path, timeout_seconds: float) -> int | None:
-    """Return the child's exit code (negative: the signal), None if it was killed for taking too long."""
-    with (directory / _RESULT).open("wb") as result, (directory / _LOG).open("wb") as log:
-        child = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-P", "-m", _MODULE),
-            cwd=directory,
-            env=child_environment(os.environ),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=result,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        async with asyncio.timeout(timeout_seconds):
-            await child.communicate(json.dumps(request).encode())
-            return child.returncode
-    except TimeoutError:
-        return None
-    finally:
-        # The whole group, also after the child's own end: nothing that it started stays.
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(child.pid, signal.SIGKILL)
-        await asyncio.shield(child.wait())
+class _ForkServer:
+    """The web process's end of one server."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        self._process = process
+        self._ended: dict[int, asyncio.Future[int]] = {}
+        self._jobs = itertools.count()
+        self._listening = asyncio.create_task(self._listen(), name="parse server")
+
+    @classmethod
+    async def start(cls, work_dir: Path) -> _ForkServer:
+        with (work_dir / _SERVER_LOG).open("wb") as log:
+            process = await asyncio.create_subprocess_exec(
+                *(sys.executable, "-P", "-m", _MODULE, str(os.getpid())),
+                cwd=work_dir,
+                env=child_environment(os.environ),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        (work_dir / _SERVER_LOG).unlink(missing_ok=True)
+        return cls(process)
+
+    @property
+    def is_alive(self) -> bool:
+        return not self._listening.done()
+
+    async def run(self, request: Mapping[str, object], timeout_seconds: float) -> int | None:
+        job = next(self._jobs)
+        ended = self._ended[job] = asyncio.get_running_loop().create_future()
+        self._say({"job": job, **request})
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                return await asyncio.shield(ended)
+        except TimeoutError:
+            return None
+        finally:
+            if not ended.done():
+                self._say({"kill": job})
+                await asyncio.shield(self._see_its_end(ended))
+            del self._ended[job]
+
+    async def stop(self) -> None:
+        self.close()
+        try:
+            async with asyncio.timeout(_GRACE_SECONDS):
+                await self._process.wait()
+        except TimeoutError:
+            self._process.kill()
+            await self._process.wait()
+        await self._listening
+
+    def close(self) -> None:
+        """Have it end; without waiting for that."""
+        assert self._process.stdin is not None
+        self._process.stdin.close()
+
+    def _say(self, request: Mapping[str, object]) -> None:
+        assert self._process.stdin is not None
+        if not self._process.stdin.is_closing():
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+
+    async def _see_its_end(self, ended: asyncio.Future[int]) -> None:
+        try:
+            async with asyncio.timeout(_GRACE_SECONDS):
+                await asyncio.shield(ended)
+        except TimeoutError:
+            with contextlib.suppress(ProcessLookupError):
+                self._process.kill()  # its children end with it
+            await asyncio.shield(ended)
+
+    async def _listen(self) -> None:
+        assert self._process.stdout is not None
+        async for line in self._process.stdout:
+            answer: dict[str, Any] = json.loads(line)
+            ended = self._ended.get(answer["job"])
+            if ended is not None and not ended.done():
+                ended.set_result(answer["code"])
+        code = await self._process.wait()
+        for ended in self._ended.values():
+            if not ended.done():
+                ended.set_result(code or -signal.SIGKILL)
 
 
 def _checked(directory: Path, parser: str) -> ParsedDocument:
@@ -125,7 +237,10 @@ def _death(code: int, directory: Path, memory_bytes: int) -> str:
 
 
 def _last_line(log: Path) -> str:
-    with log.open("rb") as file:
-        file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-        lines = file.read().decode("utf-8", errors="replace").strip().splitlines()
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            lines = file.read().decode("utf-8", errors="replace").strip().splitlines()
+    except FileNotFoundError:  # it ended before it could say anything
+        return ""
     return lines[-1][:300] if lines else ""

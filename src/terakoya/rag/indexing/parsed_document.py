@@ -7,14 +7,18 @@ from __future__ import annotations
 from bisect import bisect_right
 from dataclasses import dataclass
 from pathlib import Path, PurePath
+from typing import TYPE_CHECKING
 
 from terakoya.domain.documents import Language, Terms
 from terakoya.rag.indexing.chunker import Chunk, chunk
 from terakoya.rag.indexing.parsers import parsers
 from terakoya.rag.indexing.parsers.parsed import Parsed, check_length, check_not_empty
 from terakoya.rag.indexing.passage_text import indexed_text
-from terakoya.rag.indexing.token_count import TokenCount, load_tokenizer
+from terakoya.rag.indexing.token_count import TokenCount
 from terakoya.rag.retrieval.analysis import language_of, terms_of
+
+if TYPE_CHECKING:
+    from tokenizers import Tokenizer
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +43,18 @@ class ParsedDocument:
     passages: tuple[ParsedPassage, ...]
 
 
-class DocumentReader:
-    """Holds what is the same for every file: opened before the process is confined."""
+def open_dictionary() -> None:
+    """Load what the analysis of text needs, which otherwise happens with the first text."""
+    terms_of("辞書 dictionary")
 
-    def __init__(self, *, parser: str, tokenizer: Path) -> None:
-        """Raises: InvalidConfig for an unknown parser; RAGError if the tokenizer cannot be opened."""
+
+class DocumentReader:
+    """Holds what a file is read with: opened before the process is confined."""
+
+    def __init__(self, *, parser: str, tokenizer: Tokenizer) -> None:
+        """Raises: InvalidConfig for an unknown parser."""
         self._parse = parsers.load(parser)
-        self._tokenizer = load_tokenizer(tokenizer)
-        terms_of("辞書 dictionary")  # loads it
+        self._tokenizer = tokenizer
 
     def read(self, path: Path, *, title: str | None, filename: str) -> ParsedDocument:
         """``title``: given by a person, else the document's own or its file name is indexed with every passage.

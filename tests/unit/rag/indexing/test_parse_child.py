@@ -1,9 +1,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import psutil
@@ -14,7 +15,7 @@ from tests.unit.rag.indexing.tokenizer import small_tokenizer
 
 from terakoya.domain.documents import Language
 from terakoya.exceptions import InvalidConfig, RAGError, UnreadableDocument
-from terakoya.rag.indexing.parse_child import ParsedDocument, parse_file
+from terakoya.rag.indexing.parse_child import ParseChildren, ParsedDocument
 from terakoya.rag.retrieval.analysis import terms_of
 from terakoya.security.confinement import confinement
 
@@ -23,13 +24,19 @@ MIB = 1 << 20
 
 
 @pytest.fixture
-def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parse:
+async def children(tmp_path: Path) -> AsyncIterator[ParseChildren]:
+    (tmp_path / "work").mkdir()
+    children = ParseChildren(tmp_path / "work")
+    yield children
+    await children.stop()
+
+
+@pytest.fixture
+def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, children: ParseChildren) -> Parse:
     packages = install_hostile_parsers(tmp_path / "packages")
-    monkeypatch.setenv("PYTHONPATH", str(packages))
+    monkeypatch.setenv("PYTHONPATH", str(packages), prepend=os.pathsep)
     tokenizer = tmp_path / "tokenizer.json"
     small_tokenizer().save(str(tokenizer))
-    work_dir = tmp_path / "work"
-    work_dir.mkdir()
 
     async def call(
         parser: str,
@@ -42,13 +49,12 @@ def parse(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Parse:
     ) -> ParsedDocument:
         upload = tmp_path / "upload"
         upload.write_bytes(content)
-        return await parse_file(
+        return await children.parse(
             upload,
             parser=parser,
             filename="notes.txt",
             tokenizer=tokenizer_path,
             title=title,
-            work_dir=work_dir,
             timeout_seconds=seconds,
             memory_bytes=memory_bytes,
         )
@@ -91,10 +97,11 @@ async def test_a_parser_that_fails_is_a_document_with_a_reason(parse: Parse, par
 
 @pytest.mark.parametrize("parser", ["hangs", "spins"])
 async def test_a_parser_that_does_not_end_is_killed_on_time_and_others_go_on(parse: Parse, parser: str) -> None:
+    await parse("plain")  # the server is up
     started = time.monotonic()
-    slow, quick = await asyncio.gather(parse(parser, seconds=6), parse("plain", b"quick"), return_exceptions=True)
+    slow, quick = await asyncio.gather(parse(parser, seconds=2), parse("plain", b"quick"), return_exceptions=True)
     assert isinstance(slow, UnreadableDocument)
-    assert str(slow) == "the parser was stopped after 6 s without a result"
+    assert str(slow) == "the parser was stopped after 2 s without a result"
     assert isinstance(quick, ParsedDocument)
     assert time.monotonic() - started < 20
 
@@ -105,12 +112,43 @@ async def test_cancelling_kills_the_child(parse: Parse, tmp_path: Path, monkeypa
     children: list[psutil.Process] = []
     while not children:
         await asyncio.sleep(0.05)
-        children = [child for child in psutil.Process().children() if _is_parsing(child)]
+        children = [child for server in _servers() for child in server.children()]
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
     assert not any(child.is_running() for child in children)
     assert list((tmp_path / "work").iterdir()) == []
+
+
+async def test_one_server_forks_all_children_until_it_has_been_idle(
+    parse: Parse, children: ParseChildren, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(children, "_idle_seconds", 0.5)
+    await parse("plain")
+    [first] = _servers()
+    await parse("plain")
+    assert _servers() == [first]
+    async with asyncio.timeout(10):
+        while _servers():  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    assert (await parse("plain")).text == "some text"
+
+
+async def test_files_whose_server_is_killed_get_a_reason_and_the_next_gets_another_server(parse: Parse) -> None:
+    await parse("plain")
+    waiting = asyncio.create_task(parse("hangs"))  # type: ignore[arg-type]
+    while not _servers()[0].children():  # noqa: ASYNC110
+        await asyncio.sleep(0.05)
+    [child] = _servers()[0].children()
+    _servers()[0].kill()
+    with pytest.raises(UnreadableDocument, match="was killed"):
+        await waiting
+    child.wait(10)
+    assert (await parse("plain")).text == "some text"
+
+
+def _servers() -> list[psutil.Process]:
+    return [child for child in psutil.Process().children() if _is_parsing(child)]
 
 
 def _is_parsing(process: psutil.Process) -> bool:
