@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from statistics import NormalDist
 
 import numpy as np
+from numpy.typing import NDArray
 
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
@@ -113,6 +114,36 @@ def bootstrap_mean(
         drawn = random.integers(len(values), size=(rows, len(values)))  # [resamples, examples]
         means.append(values[drawn].sum(axis=1) / share[drawn].sum(axis=1))
     low, high = np.quantile(np.concatenate(means), [(1 - confidence) / 2, (1 + confidence) / 2])
+    return Interval(value, float(low), float(high))
+
+
+def bootstrap_mean_of_groups(
+    groups: Sequence[Sequence[float] | NDArray[np.float64]],
+    *,
+    seed: int = 0,
+    resamples: int = RESAMPLES,
+    confidence: float = CONFIDENCE,
+) -> Interval:
+    """Return the mean of the groups' means with a percentile bootstrap that draws anew within each group.
+
+    The groups (tasks) are what was asked about, not a sample of groups, so they stay. For a paired difference, pass
+    the differences. With a group of fewer than six there is no interval.
+    """
+    arrays = [np.asarray(group, dtype=np.float64) for group in groups]
+    if not arrays or not all(len(array) for array in arrays):
+        raise ValueError(f"needs groups with an example each at least; got {[len(array) for array in arrays]}")
+    value = float(np.mean([array.mean() for array in arrays]))
+    if min(len(array) for array in arrays) < _FEWEST_RESAMPLED:
+        return Interval(value, None, None)
+    random = np.random.default_rng(seed)
+    total = np.zeros(resamples)
+    for array in arrays:
+        at_once = max(1, _CELLS_AT_ONCE // len(array))
+        for start in range(0, resamples, at_once):
+            rows = slice(start, min(start + at_once, resamples))
+            drawn = random.integers(len(array), size=(rows.stop - rows.start, len(array)))
+            total[rows] += array[drawn].mean(axis=1)
+    low, high = np.quantile(total / len(arrays), [(1 - confidence) / 2, (1 + confidence) / 2])
     return Interval(value, float(low), float(high))
 
 

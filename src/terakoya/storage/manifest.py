@@ -8,7 +8,9 @@ import hashlib
 import json
 import threading
 import time
+from collections.abc import Mapping, Set
 from pathlib import Path
+from typing import Any
 
 from terakoya.exceptions import ModelLoadError, UnsafeArtifact
 from terakoya.storage.files import sync_file, write_durably
@@ -22,30 +24,41 @@ _SETTLED_SECONDS = 0.1
 """A file changed so recently may change again without its times showing it: its hash is not remembered."""
 
 
-def write_manifest(directory: Path) -> str:
+def write_manifest(
+    directory: Path, *, facts: Mapping[str, Any] | None = None, suffixes: Set[str] = ALLOWED_SUFFIXES
+) -> str:
     """Hash every file, sync all to disk, write ``manifest.json`` last; return its SHA-256.
 
+    ``facts`` are kept in it, and so are part of what its hash names. ``suffixes`` are the kinds of file allowed.
     Raises: UnsafeArtifact for a link, a special file or a kind of file that a model does not need.
     """
     files = _files(directory)
     if not files:
         raise ModelLoadError(f"the model directory {directory.name!r} is empty")
     for path in files:
-        if path.suffix not in ALLOWED_SUFFIXES and path.name not in ALLOWED_NAMES:
-            allowed = ", ".join(sorted(ALLOWED_SUFFIXES))
+        if path.suffix not in suffixes and path.name not in ALLOWED_NAMES:
+            allowed = ", ".join(sorted(suffixes))
             raise UnsafeArtifact(f"{_name(path, directory)!r} may not be in a model; allowed: {allowed}")
         sync_file(path)
     entries = [
         {"path": _name(path, directory), "size": path.stat().st_size, "sha256": file_sha256(path)} for path in files
     ]
-    content = to_json({"version": 1, "files": entries}, indent=1)
+    content = to_json({"version": 1, **({"facts": facts} if facts else {}), "files": entries}, indent=1)
     write_durably(directory / MANIFEST, content)
     return hashlib.sha256(content).hexdigest()
 
 
-def verify_manifest(directory: Path, expected_sha256: str) -> int:
+def verify_manifest(
+    directory: Path,
+    expected_sha256: str,
+    *,
+    may_be_absent: Set[str] = frozenset(),
+    whose: str = "model",
+    remedy: str = "import the model again",
+) -> int:
     """Check that the directory holds exactly what its manifest says; return the bytes of its files.
 
+    Files in ``may_be_absent`` may have been deleted, but not changed.
     A file whose size, times and inode are as when this process last hashed it is not hashed again.
 
     Raises: ModelLoadError naming the first file that is missing, changed or foreign.
@@ -54,21 +67,24 @@ def verify_manifest(directory: Path, expected_sha256: str) -> int:
         content = (directory / MANIFEST).read_bytes()
     except FileNotFoundError:
         raise ModelLoadError(
-            f"the model directory {directory.name!r} or its manifest is gone; delete the model"
+            f"the {whose} directory {directory.name!r} or its manifest is gone; delete the {whose}"
         ) from None
     if hashlib.sha256(content).hexdigest() != expected_sha256:
-        raise ModelLoadError(f"the manifest of model directory {directory.name!r} was changed; import the model again")
+        raise ModelLoadError(f"the manifest of {whose} directory {directory.name!r} was changed; {remedy}")
     entries = {entry["path"]: entry for entry in json.loads(content)["files"]}
     found = {_name(path, directory): path for path in _files(directory)}
     if foreign := sorted(found.keys() - entries.keys()):
-        raise ModelLoadError(f"{foreign[0]!r} in model directory {directory.name!r} is not in its manifest; remove it")
+        name = foreign[0]
+        raise ModelLoadError(f"{name!r} in {whose} directory {directory.name!r} is not in its manifest; remove it")
     for name, entry in entries.items():
         path = found.get(name)
+        if path is None and name in may_be_absent:
+            continue
         if path is None:
-            raise ModelLoadError(f"{name!r} is missing from model directory {directory.name!r}; import the model again")
+            raise ModelLoadError(f"{name!r} is missing from {whose} directory {directory.name!r}; {remedy}")
         if path.stat().st_size != entry["size"] or _hashes.of(path) != entry["sha256"]:
-            raise ModelLoadError(f"{name!r} in model directory {directory.name!r} was changed; import the model again")
-    return sum(entry["size"] for entry in entries.values())
+            raise ModelLoadError(f"{name!r} in {whose} directory {directory.name!r} was changed; {remedy}")
+    return sum(entry["size"] for name, entry in entries.items() if name in found)
 
 
 def file_sha256(path: Path) -> str:

@@ -7,7 +7,13 @@ import numpy as np
 import pytest
 
 from terakoya.evaluation import statistics
-from terakoya.evaluation.statistics import bootstrap_mean, mcnemar_p, paired_difference, wilson_interval
+from terakoya.evaluation.statistics import (
+    bootstrap_mean,
+    bootstrap_mean_of_groups,
+    mcnemar_p,
+    paired_difference,
+    wilson_interval,
+)
 
 Z = NormalDist().inv_cdf(0.975)
 
@@ -129,3 +135,22 @@ def test_no_examples_are_refused() -> None:
 @pytest.mark.parametrize(("examples", "has_interval"), [(2, False), (5, False), (6, True)])
 def test_a_handful_of_examples_that_all_point_one_way_is_no_evidence(examples: int, has_interval: bool) -> None:
     assert (bootstrap_mean([-1.0 - n for n in range(examples)]).low is not None) is has_interval
+
+
+def test_the_mean_of_groups_weighs_groups_alike_and_draws_within_them() -> None:
+    """Two groups of spread s: the mean of their means has a standard error of sqrt(s1^2/n1 + s2^2/n2) / 2."""
+    random = np.random.default_rng(0)
+    small, large = random.normal(0, 1, 100), random.normal(10, 2, 400)
+    interval = bootstrap_mean_of_groups([small, large])
+    assert interval.value == pytest.approx((small.mean() + large.mean()) / 2)
+    error = math.sqrt(small.var() / 100 + large.var() / 400) / 2
+    assert interval.low == pytest.approx(interval.value - Z * error, abs=0.1 * error)
+    assert interval.high == pytest.approx(interval.value + Z * error, abs=0.1 * error)
+
+
+def test_the_mean_of_groups_needs_six_in_each_for_an_interval_and_one_for_a_value() -> None:
+    assert bootstrap_mean_of_groups([[1.0] * 6, [0.0] * 5]).low is None
+    assert bootstrap_mean_of_groups([[1.0] * 6, [0.0] * 6]).to_json() == {"value": 0.5, "low": 0.5, "high": 0.5}
+    for groups in ([], [[1.0], []]):
+        with pytest.raises(ValueError, match="needs groups"):
+            bootstrap_mean_of_groups(groups)

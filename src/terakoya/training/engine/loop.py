@@ -22,6 +22,7 @@ from terakoya.domain.events import EventType, Observer
 from terakoya.exceptions import TrainingError
 from terakoya.models.label_forward import LabelForward
 from terakoya.models.packing import Row, label_count, shared_prefix
+from terakoya.training.continual.regulariser import Regulariser
 from terakoya.training.engine.batching import StepPlan, micro_batches
 from terakoya.training.engine.checkpoint import Checkpoints, Position
 from terakoya.training.engine.pace import Pace
@@ -79,9 +80,11 @@ class TrainingLoop:
         observer: Observer,
         requested_action: Callable[[], str | None],
         watch: Watch | None = None,
+        regulariser: Regulariser | None = None,
     ) -> None:
         self.module = module
         self.parameters = parameters
+        self.regulariser = regulariser
         self.rows = rows
         self.lengths = [len(row.input_ids) for row in rows]
         self.forward = forward
@@ -167,6 +170,8 @@ class TrainingLoop:
     def _update(self, step: int, total: Tensor) -> tuple[float, float]:
         """Clip, step, and only then look at the numbers: one wait for the device per step."""
         norm = self.accelerator.clip_grad_norm_(self.parameters.values(), self.max_grad_norm)
+        if self.regulariser is not None:
+            self.regulariser.add_grad_(self.parameters, step)
         for group in self.optimizer.param_groups:
             group["lr"] = self.schedule.rate(step)
         self.optimizer.step()
