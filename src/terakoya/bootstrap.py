@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 
 from sqlalchemy import Engine
@@ -9,7 +10,7 @@ from sqlalchemy import Engine
 from terakoya.config import Settings
 from terakoya.data.service import DatasetService
 from terakoya.domain.document_ports import VectorStore
-from terakoya.domain.tasks import TaskKind
+from terakoya.domain.tasks import TaskKind, TaskLimits
 from terakoya.models.client import ModelServerClient
 from terakoya.models.embedder import RegisteredEmbedder
 from terakoya.models.service import ModelService
@@ -30,6 +31,7 @@ from terakoya.storage.probe_repository import SqlProbeRepository
 from terakoya.storage.task_repository import SqlTaskRepository
 from terakoya.storage.trace_repository import SqlTraceRepository
 from terakoya.storage.vector_store.edge import EdgeVectorStore
+from terakoya.tasks.devices import training_devices
 from terakoya.tasks.service import TaskService
 from terakoya.tasks.supervisor import Supervisor
 from terakoya.training.service import TrainingService
@@ -90,6 +92,9 @@ def build_container(settings: Settings) -> Container:
         datasets=dataset_rows,
         folders=data_dir,
         threads=settings.training_threads,
+        limits=TaskLimits(
+            settings.training_max_hours, settings.training_no_progress_minutes, settings.training_max_restarts
+        ),
     )
     embedder = RegisteredEmbedder(model_rows, model_client)
     vectors = _vector_store(settings, data_dir)
@@ -138,8 +143,10 @@ def build_container(settings: Settings) -> Container:
             TaskKind.INGEST: settings.ingest_slots,
             TaskKind.REBUILD: REBUILD_SLOTS,
         },
+        devices={TaskKind.TRAINING: training_devices(settings.training_devices, os.environ)},
         cancel_grace_seconds=settings.cancel_grace_seconds,
         terminate_grace_seconds=settings.terminate_grace_seconds,
+        restart_pause_seconds=settings.restart_pause_seconds,
     )
     tasks.on_change(supervisor.wake)
 

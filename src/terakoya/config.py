@@ -12,6 +12,10 @@ from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 GIB = 2**30
+MAX_HOURS = 8760.0
+MIN_NO_PROGRESS_MINUTES, MAX_NO_PROGRESS_MINUTES = 0.5, 1440.0
+MAX_RESTARTS = 100
+Device = Annotated[str, Field(pattern=r"^(cpu|cuda:[\w-]{1,80})$")]
 
 
 def default_data_dir() -> Path:
@@ -36,7 +40,17 @@ class Settings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     upload_limit_bytes: int = Field(default=8 * GIB, ge=1)
     training_slots: int = Field(default=1, ge=1, le=64)
-    """Training tasks that run at once; others queue."""
+    """Training tasks that run at once on each device; others queue."""
+    training_devices: Annotated[tuple[Device, ...], NoDecode] = ()
+    """Comma-separated: cpu, cuda:0, ... Without any, every GPU that is found, else the CPU."""
+    training_max_hours: float | None = Field(default=None, gt=0, le=MAX_HOURS)
+    """No run may work for longer, nor ask to; without it a run may ask for any limit, and has none if it does not."""
+    training_no_progress_minutes: float = Field(default=30.0, ge=MIN_NO_PROGRESS_MINUTES, le=MAX_NO_PROGRESS_MINUTES)
+    """A training process that gives no sign of life for so long is killed, which counts as a death."""
+    training_max_restarts: int = Field(default=5, ge=0, le=MAX_RESTARTS)
+    """So often in a row a training process that died is started again from its newest checkpoint."""
+    restart_pause_seconds: float = Field(default=5.0, ge=0, le=300)
+    """Before the first restart in a row; each further one waits twice as long, up to five minutes."""
     training_threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads of a training process; 0 takes every core."""
     cancel_grace_seconds: float = Field(default=30.0, ge=0)
@@ -65,7 +79,7 @@ class Settings(BaseSettings):
     parse_memory_bytes: int = Field(default=GIB, ge=2**26)
     """What a parser may take besides what its process needs anyway."""
 
-    @field_validator("api_keys", "allowed_hosts", mode="before")
+    @field_validator("api_keys", "allowed_hosts", "training_devices", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

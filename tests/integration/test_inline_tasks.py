@@ -188,3 +188,34 @@ async def test_a_task_that_gets_further_each_time_may_be_interrupted_any_number_
     for done in range(5):
         house.event_log.append(task.id, EventType.PHASE, attempt=1, phase="embedding", done=done)
         assert killed(house, task, MAX_DEATHS - 1).state is TaskState.QUEUED
+
+
+async def test_a_task_that_only_waits_may_see_any_number_of_servers_end(house: House) -> None:
+    task = house.submit()
+    for _ in range(MAX_DEATHS + 2):
+        as_left_by_a_killed_server(house, task)
+        house.event_log.append(task.id, EventType.WARNING, attempt=1, code="waiting", message="no model server yet")
+        recover(house.repository, house.event_log, house.data_dir, inline=frozenset({TaskKind.INGEST}))
+    assert house.repository.find(task.id).state is TaskState.QUEUED
+
+
+async def test_a_paused_one_stops_at_once_and_is_done_when_resumed(house: House) -> None:
+    async with house.supervised(slots=1):
+        task, other = house.submit("wait"), house.submit()
+        await house.until_begun(1)
+        house.service.pause(task.id)
+        assert (await house.end_of(other)).state is TaskState.SUCCEEDED
+        assert house.repository.find(task.id).state is TaskState.PAUSED
+        house.gate.set()
+        house.service.resume(task.id)
+        assert (await house.end_of(task)).state is TaskState.SUCCEEDED
+
+
+async def test_what_was_being_paused_when_the_server_was_killed_is_paused(house: House) -> None:
+    task = house.submit()
+    as_left_by_a_killed_server(house, task)
+    house.service.pause(task.id)
+    async with house.supervised():
+        await asyncio.sleep(0.1)
+    assert house.repository.find(task.id).state is TaskState.PAUSED
+    assert [event.get("state") for event in house.event_log.read(task.id)][-1] == "paused"

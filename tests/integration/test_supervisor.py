@@ -24,7 +24,7 @@ from terakoya.tasks import supervisor as tasks_supervisor
 from terakoya.tasks.service import TaskService
 from terakoya.tasks.supervisor import Supervisor
 
-WORKERS = Path(__file__).parents[1] / "workers"
+WORKERS_PATH = os.pathsep.join((str(Path(__file__).parents[1] / "workers"), os.environ.get("PYTHONPATH", "")))
 
 
 def plan(task: Task, task_dir: Path) -> Launch:
@@ -44,17 +44,24 @@ class House:
         self.event_log = FileEventLog(self.data_dir)
         self.service = TaskService(self.repository, self.event_log, self.data_dir)
 
-    def submit(self, **request: Any) -> Task:
-        return self.service.submit(TaskKind.TRAINING, name="tuned", request=request, resolved={})
+    def submit(self, *, limits: dict[str, Any] | None = None, priority: int = 0, **request: Any) -> Task:
+        resolved = {"limits": limits} if limits else {}
+        return self.service.submit(
+            TaskKind.TRAINING, name="tuned", request=request, resolved=resolved, priority=priority
+        )
 
     @asynccontextmanager
-    async def supervised(self, *, cancel: float = 20, terminate: float = 20) -> AsyncIterator[Supervisor]:
+    async def supervised(
+        self, *, cancel: float = 20, terminate: float = 20, devices: tuple[str, ...] = (), restart_pause: float = 0.0
+    ) -> AsyncIterator[Supervisor]:
         supervisor = Supervisor(
             self.repository,
             self.event_log,
             self.data_dir,
             planners={TaskKind.TRAINING: plan},
             slots={TaskKind.TRAINING: 1},
+            devices={TaskKind.TRAINING: devices},
+            restart_pause_seconds=restart_pause,
             cancel_grace_seconds=cancel,
             terminate_grace_seconds=terminate,
         )
@@ -110,7 +117,7 @@ def of_process(pid: int, name: str) -> bytes:
 
 @pytest.fixture
 def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setenv("PYTHONPATH", str(WORKERS))
+    monkeypatch.setenv("PYTHONPATH", WORKERS_PATH)
     house = House(tmp_path)
     yield house
     for task in house.repository.list_tasks(states=frozenset({TaskState.RUNNING, TaskState.CANCELLING})):

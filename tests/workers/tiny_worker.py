@@ -53,6 +53,43 @@ def obey(context: WorkerContext) -> Outcome:
     return Outcome(TaskState.CANCELLED, context.attempt)
 
 
+def rest(context: WorkerContext) -> Outcome:
+    """Work until paused; the next attempt succeeds."""
+    if context.attempt > 1:
+        return succeed(context)
+    while (action := context.requested_action()) is None:
+        time.sleep(0.01)
+    return Outcome(TaskState.PAUSED if action == "pause" else TaskState.CANCELLED, context.attempt)
+
+
+def die(context: WorkerContext) -> Outcome:
+    """Die in the first ``times`` attempts; ``checkpoints``: after one that reaches further each time."""
+    if context.attempt > context.spec["times"]:
+        return succeed(context)
+    if context.spec.get("checkpoints"):
+        context.observer.notify(EventType.CHECKPOINT, step=context.attempt, path="step", size_bytes=1)
+    match context.spec.get("how", "kill"):
+        case "memory":
+            return Outcome(TaskState.FAILED, context.attempt, error="too little memory", error_code="out_of_memory")
+        case "crash":
+            os._exit(7)
+        case "disk":
+            os._exit(74)
+    os.kill(os.getpid(), signal.SIGKILL)
+    raise AssertionError
+
+
+def fall_silent(context: WorkerContext) -> Outcome:
+    """Hang in the first attempt, deaf to SIGTERM; ``beats``: ask for orders all the while."""
+    if context.attempt > 1:
+        return succeed(context)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    while True:
+        if context.spec.get("beats"):
+            context.requested_action()
+        time.sleep(0.02)
+
+
 def ignore(context: WorkerContext) -> Outcome:
     """Ignore requests and SIGTERM, and so does a grandchild."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Any background task: its state, events, log, and the ways to stop and resume it."""
+"""Any background task: its state, events, log, its place in the queue, and the ways to stop, pause and resume it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from fastapi import APIRouter, WebSocket
 
 from terakoya.api.dependencies import After, ContainerDep, Limit, Tasks
 from terakoya.api.live import serve_events
-from terakoya.api.schemas.tasks import CancelRequest, EventList, LogText, TaskList, TaskView
+from terakoya.api.schemas.tasks import CancelRequest, EventList, LogText, OrderRequest, TaskList, TaskView
 from terakoya.domain.tasks import TaskKind
 
 router = APIRouter(tags=["tasks"])
@@ -17,9 +17,23 @@ def list_tasks(tasks: Tasks, kind: TaskKind | None = None, limit: Limit = 100) -
     return TaskList(tasks=[TaskView.of(task) for task in tasks.list(kind=kind, limit=limit)])
 
 
+@router.get("/api/queue")
+def list_queue(tasks: Tasks, kind: TaskKind | None = None) -> TaskList:
+    """Queued tasks in the order in which they will be started, each kind in slots of its own."""
+    return TaskList(tasks=[TaskView.of(task) for task in tasks.queue(kind)])
+
+
 @router.get("/api/tasks/{task_id}")
 def get_task(task_id: str, tasks: Tasks) -> TaskView:
     return TaskView.of(tasks.get(task_id))
+
+
+@router.patch("/api/tasks/{task_id}")
+def order_task(task_id: str, tasks: Tasks, body: OrderRequest) -> TaskView:
+    """Change the place of a queued or paused task."""
+    if body.priority is None:
+        return TaskView.of(tasks.move_to_front(task_id))
+    return TaskView.of(tasks.set_priority(task_id, body.priority))
 
 
 @router.get("/api/tasks/{task_id}/events")
@@ -37,6 +51,12 @@ def get_logs(task_id: str, tasks: Tasks, tail: Limit = 200) -> LogText:
 @router.post("/api/tasks/{task_id}/cancel")
 def cancel_task(task_id: str, tasks: Tasks, body: CancelRequest | None = None) -> TaskView:
     return TaskView.of(tasks.cancel(task_id, keep=body is not None and body.keep))
+
+
+@router.post("/api/tasks/{task_id}/pause")
+def pause_task(task_id: str, tasks: Tasks) -> TaskView:
+    """Stop at the next step with a checkpoint; the slot is free until it is resumed."""
+    return TaskView.of(tasks.pause(task_id))
 
 
 @router.post("/api/tasks/{task_id}/resume")

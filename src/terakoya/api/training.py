@@ -63,6 +63,12 @@ def cancel_run(task_id: str, training: Training, tasks: Tasks, body: CancelReque
     return RunView.with_report(tasks.cancel(task_id, keep=body is not None and body.keep), None)
 
 
+@router.post("/api/train/{task_id}/pause")
+def pause_run(task_id: str, training: Training, tasks: Tasks) -> RunView:
+    training.get(task_id)
+    return RunView.with_report(tasks.pause(task_id), None)
+
+
 @router.post("/api/train/{task_id}/resume")
 def resume_run(task_id: str, training: Training, tasks: Tasks) -> RunView:
     training.get(task_id)

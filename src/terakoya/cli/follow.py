@@ -5,6 +5,7 @@ command that starts or watches something.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
     from terakoya.client.client import Client
 
 FAILED = 1
+PAUSED = 3
 INTERRUPTED = 130
 STARTED_SECONDS = 30.0
 
@@ -25,13 +27,21 @@ STARTED_SECONDS = 30.0
 def follow(connection: Connection, task_id: str, *, after: int = 0) -> None:
     """Show the task until it has ended, then its result. Raises: typer.Exit unless it succeeded."""
     try:
-        show_events(connection.client.watch(task_id, after=after))
+        show_events(_until_paused(connection.client, task_id, after=after))
     except KeyboardInterrupt:
         _say_it_goes_on(connection, task_id)
         raise typer.Exit(INTERRUPTED) from None
     task = show_outcome(connection.client, task_id)
     if task["state"] != "succeeded":
-        raise typer.Exit(FAILED)
+        raise typer.Exit(PAUSED if task["state"] == "paused" else FAILED)
+
+
+def _until_paused(client: Client, task_id: str, *, after: int) -> Iterator[dict[str, Any]]:
+    """Yield events until the task has ended or rests; one that was paused and goes on is followed further."""
+    for event in client.watch(task_id, after=after):
+        yield event
+        if event.get("state") == "paused" and client.tasks.get(task_id)["state"] == "paused":
+            return
 
 
 def show_outcome(client: Client, task_id: str) -> dict[str, Any]:
@@ -51,6 +61,8 @@ def show_outcome(client: Client, task_id: str) -> dict[str, Any]:
         say(_("Done: model %(name)s", name=model["name"]) if model else _("Done."))
     elif task["state"] == "cancelled":
         remark(_("Cancelled. `terakoya tasks resume %(id)s` goes on from the last checkpoint.", id=task_id))
+    elif task["state"] == "paused":
+        remark(_("Paused. `terakoya tasks resume %(id)s` goes on from there.", id=task_id))
     else:
         remark(_("Failed: %(error)s", error=task.get("error") or task["state"]))
         remark(_("The whole log: terakoya tasks logs %(id)s", id=task_id))
@@ -77,7 +89,7 @@ def _wait_for_its_process(client: Client, task_id: str) -> None:
         tasks = client.tasks.list()
         task = next(task for task in tasks if task["id"] == task_id)
         is_behind_another = task["state"] == "queued" and any(
-            other["state"] in ("running", "cancelling") and other["kind"] == task["kind"] for other in tasks
+            other["state"] in ("running", "pausing", "cancelling") and other["kind"] == task["kind"] for other in tasks
         )
         if is_behind_another or task["state"] not in ("queued", "preparing"):
             return

@@ -8,6 +8,7 @@ import typer
 
 from terakoya.cli.output import JsonOption, json_wanted, print_fields, print_json, print_table, remark, say
 from terakoya.cli.texts import _, shared
+from terakoya.exceptions import InvalidConfig
 
 app = typer.Typer(help=_("Runs and other background work."), no_args_is_help=True, rich_markup_mode=None)
 TaskId = Annotated[str, typer.Argument(help=_("Id of the task."), show_default=False)]
@@ -76,7 +77,55 @@ def cancel(
     _print_state(task)
 
 
-@app.command("resume", help=_("Queue a failed or cancelled task again from its newest checkpoint."))
+@app.command("pause", help=_("Stop a task so that it goes on later; its slot is free for others."))
+def pause(task_id: TaskId, json_output: JsonOption = False) -> None:
+    from terakoya.cli.connection import connect
+
+    with connect() as connection:
+        task = connection.client.tasks.pause(task_id)
+    _print_state(task)
+
+
+@app.command("queue", help=_("List queued tasks in the order in which they will be started."))
+def list_queue(json_output: JsonOption = False) -> None:
+    from terakoya.cli.connection import connect
+
+    with connect() as connection:
+        tasks = connection.client.tasks.queue()
+    if json_wanted():
+        print_json({"tasks": tasks})
+        return
+    print_table(
+        (_("id"), _("kind"), _("name"), _("priority"), _("created")),
+        [(task["id"], task["kind"], task["name"], str(task["priority"]), task["created_at"][:19]) for task in tasks],
+        empty=_("Nothing is queued."),
+    )
+
+
+@app.command("priority", help=_("Change the place of a queued or paused task."))
+def set_priority(
+    task_id: TaskId,
+    priority: Annotated[
+        int | None,
+        typer.Argument(help=_("-100 to 100; the higher starts first. After -- if it is negative."), show_default=False),
+    ] = None,
+    front: Annotated[bool, typer.Option("--front", help=_("Make it the next of its kind to start."))] = False,
+    json_output: JsonOption = False,
+) -> None:
+    from terakoya.cli.connection import connect
+
+    if (priority is None) != front:
+        raise InvalidConfig("give either a priority from -100 to 100 or --front")
+    with connect() as connection:
+        tasks = connection.client.tasks
+        task = tasks.move_to_front(task_id) if priority is None else tasks.set_priority(task_id, priority)
+    if json_wanted():
+        print_json(task)
+    else:
+        remark(_("Task %(id)s: priority %(priority)s", id=task["id"], priority=task["priority"]))
+
+
+@app.command("resume", help=_("Queue a failed, cancelled or paused task again from its newest checkpoint."))
 def resume(
     task_id: TaskId,
     watch: Annotated[bool, typer.Option("--watch", "-w", help=_("Stay and show progress and report card."))] = False,

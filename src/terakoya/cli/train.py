@@ -37,6 +37,16 @@ def train(
     max_length: Annotated[int | None, typer.Option(help=_("Rows with more tokens are refused."), min=1)] = None,
     max_examples: Annotated[int | None, typer.Option(help=_("Held-out rows to score at most."), min=1)] = None,
     seed: Annotated[int | None, typer.Option(help=_("Seed of order and initialisation."), min=0)] = None,
+    priority: Annotated[
+        int | None, typer.Option(help=_("-100 to 100; of queued runs the higher starts first."), min=-100, max=100)
+    ] = None,
+    max_hours: Annotated[float | None, typer.Option(help=_("Stop the run when it has worked for so long."))] = None,
+    no_progress_minutes: Annotated[
+        float | None, typer.Option(help=_("Kill and restart its process after so long without a sign of life."))
+    ] = None,
+    max_restarts: Annotated[
+        int | None, typer.Option(help=_("Restarts in a row of a process that died, without a new checkpoint."), min=0)
+    ] = None,
     dataset_name: Annotated[str | None, typer.Option(help=_("Name for an uploaded file."))] = None,
     json_output: JsonOption = False,
 ) -> None:
@@ -56,6 +66,8 @@ def train(
         seed=seed,
         adapter=adapter or None,
         evaluation=_given(max_examples=max_examples) or None,
+        priority=priority,
+        limits=_given(max_hours=max_hours, no_progress_minutes=no_progress_minutes, max_restarts=max_restarts) or None,
     )
     file = _file_named(dataset)
     with connect() as connection:

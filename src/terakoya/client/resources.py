@@ -78,8 +78,24 @@ class Tasks(_Resource):
         """Ask a task to stop; with ``keep`` a training run is evaluated and kept as far as it got."""
         return self._object("POST", f"/api/tasks/{_part(task_id)}/cancel", json={"keep": keep})
 
+    def pause(self, task_id: str) -> Json:
+        """Have a task stop at its next step with a checkpoint, or hold it in the queue, until it is resumed."""
+        return self._object("POST", f"/api/tasks/{_part(task_id)}/pause")
+
+    def queue(self) -> Objects:
+        """Queued tasks in the order in which they will be started."""
+        return self._objects("/api/queue", "tasks")
+
+    def set_priority(self, task_id: str, priority: int) -> Json:
+        """Of a queued or paused task; the higher starts first."""
+        return self._object("PATCH", f"/api/tasks/{_part(task_id)}", json={"priority": priority})
+
+    def move_to_front(self, task_id: str) -> Json:
+        """Make a queued or paused task the next of its kind."""
+        return self._object("PATCH", f"/api/tasks/{_part(task_id)}", json={"front": True})
+
     def resume(self, task_id: str) -> Json:
-        """Queue a failed or cancelled task again from its newest checkpoint."""
+        """Queue a failed, cancelled or paused task again from its newest checkpoint."""
         return self._object("POST", f"/api/tasks/{_part(task_id)}/resume")
 
 

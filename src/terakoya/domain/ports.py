@@ -69,7 +69,9 @@ class DatasetRepository(Protocol):
 class TaskRepository(Protocol):
     """Task rows. Every write after the launch names the fencing token and is refused when it is stale."""
 
-    def add(self, kind: TaskKind, name: str, request: dict[str, Any], resolved: dict[str, Any]) -> Task: ...
+    def add(
+        self, kind: TaskKind, name: str, request: dict[str, Any], resolved: dict[str, Any], *, priority: int = 0
+    ) -> Task: ...
 
     def find(self, task_id: str) -> Task:
         """Raises: TaskNotFound."""
@@ -81,11 +83,23 @@ class TaskRepository(Protocol):
         """Newest first."""
         ...
 
-    def next_queued(self, kind: TaskKind) -> Task | None:
-        """The oldest queued task."""
+    def next_queued(self, kind: TaskKind, *, without: frozenset[str] = frozenset()) -> Task | None:
+        """The first of ``queue`` that is not among ``without``."""
         ...
 
-    def claim(self, task_id: str) -> Task:
+    def queue(self, kind: TaskKind | None = None) -> Sequence[Task]:
+        """Queued tasks in the order in which they will be started: by priority, then by place."""
+        ...
+
+    def set_priority(self, task_id: str, priority: int) -> Task:
+        """Raises: TaskNotFound; Conflict unless it is queued or paused."""
+        ...
+
+    def move_to_front(self, task_id: str) -> Task:
+        """Make it the first of its kind, with the highest priority there is. Raises: TaskNotFound, Conflict."""
+        ...
+
+    def claim(self, task_id: str, *, device: str | None = None) -> Task:
         """queued -> preparing with a new fencing token. Raises: Conflict if it is not queued any more."""
         ...
 
@@ -100,7 +114,15 @@ class TaskRepository(Protocol):
         ...
 
     def requeue(self, task_id: str) -> Task:
-        """A failed, cancelled or paused task -> queued with the next attempt number."""
+        """A failed, cancelled or paused task -> queued with the next attempt number, behind its equals."""
+        ...
+
+    def relaunch(self, task: Task, *, worked_seconds: float = 0.0) -> Task:
+        """A task whose process died -> queued with the next attempt number, in its old place. Raises: StaleWriter."""
+        ...
+
+    def pause(self, task: Task, *, worked_seconds: float = 0.0) -> Task:
+        """A task without a process (any more) -> paused. Raises: StaleWriter."""
         ...
 
     def finish(
@@ -112,6 +134,7 @@ class TaskRepository(Protocol):
         error_code: str | None = None,
         result: dict[str, Any] | None = None,
         model: NewModel | None = None,
+        worked_seconds: float = 0.0,
     ) -> Task:
         """Set the final state and register the model in one transaction. Raises: Conflict if the token is stale."""
         ...
@@ -138,7 +161,9 @@ class EventLog(Protocol):
 class TaskQueue(Protocol):
     """What services see of background work."""
 
-    def submit(self, kind: TaskKind, *, name: str, request: dict[str, Any], resolved: dict[str, Any]) -> Task:
+    def submit(
+        self, kind: TaskKind, *, name: str, request: dict[str, Any], resolved: dict[str, Any], priority: int = 0
+    ) -> Task:
         """Store the task durably and wake the supervisor; returns at once."""
         ...
 
@@ -150,7 +175,7 @@ class TaskQueue(Protocol):
         ...
 
     def resume(self, task_id: str) -> Task:
-        """Queue a failed or cancelled task again from its newest checkpoint. Raises: TaskNotFound, Conflict."""
+        """Queue a failed, cancelled or paused task again from its newest checkpoint. Raises: TaskNotFound, Conflict."""
         ...
 
 

@@ -4,6 +4,7 @@ tasks are stored or started.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -16,6 +17,11 @@ class TaskKind(StrEnum):
     PULL = "pull"
     INGEST = "ingest"
     REBUILD = "rebuild"
+
+    @property
+    def can_pause(self) -> bool:
+        """Whether one that works can be stopped so that it goes on from there later."""
+        return self in (TaskKind.TRAINING, TaskKind.INGEST, TaskKind.REBUILD)
 
 
 class TaskState(StrEnum):
@@ -42,6 +48,13 @@ class TaskState(StrEnum):
 CHECKPOINTS = "checkpoints"
 """In a task's directory: what a later attempt goes on from. Gone once the task has succeeded."""
 FINAL_STATES = frozenset({TaskState.SUCCEEDED, TaskState.FAILED, TaskState.CANCELLED})
+MIN_PRIORITY, MAX_PRIORITY = -100, 100
+NORMAL_PRIORITY = 0
+LIMITS = "limits"
+"""Where ``Task.resolved`` holds the task's TaskLimits."""
+TIME_LIMIT, OUT_OF_MEMORY = "time_limit", "out_of_memory"
+"""Error codes: stopped because it had worked for as long as it may; stopped before memory ran out."""
+WAITING_STATES = frozenset({TaskState.QUEUED, TaskState.PAUSED})
 ACTIVE_STATES = frozenset({TaskState.PREPARING, TaskState.RUNNING, TaskState.PAUSING, TaskState.CANCELLING})
 
 
@@ -56,6 +69,24 @@ class ProcessIdentity:
 
 
 @dataclass(frozen=True, slots=True)
+class TaskLimits:
+    """How long a task with a process of its own may go on, and how often it is started again when that dies."""
+
+    max_hours: float | None = None
+    """Of work, over all attempts; None: no limit."""
+    no_progress_minutes: float | None = None
+    """Without any sign of life from its process; None: it is waited for."""
+    max_restarts: int = 0
+    """In a row, without a new checkpoint in between."""
+
+    @classmethod
+    def of(cls, resolved: Mapping[str, Any]) -> TaskLimits:
+        """Read what was resolved for a task; one submitted without limits has none."""
+        stored = resolved.get(LIMITS) or {}
+        return cls(**{name: stored[name] for name in cls.__slots__ if name in stored})
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     id: str
     kind: TaskKind
@@ -67,6 +98,12 @@ class Task:
     """With every default filled in."""
     created_at: datetime
     attempt: int = 1
+    priority: int = NORMAL_PRIORITY
+    """The higher is started first; among equals the one that was queued first."""
+    worked_seconds: float = 0.0
+    """By the processes of its earlier attempts together."""
+    device: str | None = None
+    """What its process works on, where its kind has devices."""
     fencing_token: int = 0
     """Raised at each launch; a writer with an older token is refused."""
     owner: ProcessIdentity | None = None

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -76,6 +77,8 @@ class DocumentService:
         self._models = models
         self._keeper = keeper
         self._embedder = embedder
+        self._adding = [threading.Lock() for _ in range(64)]
+        """By hash of the file: the same file sent twice at the same moment is one document with one task."""
 
     # -- collections --
 
@@ -129,16 +132,17 @@ class DocumentService:
             file.seek(0)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         found = self._collection_for(collection)
+        with self._adding[int(sha256[:2], 16) % len(self._adding)]:  # a second one waits until the first has its task
+            return self._add(found, upload, title=title, filename=label, parser=parser, sha256=sha256)
+
+    def _add(
+        self, found: CollectionInfo, upload: Path, *, title: str, filename: str, parser: str, sha256: str
+    ) -> Added:
         if (same := self._documents.find_duplicate(found.id, sha256)) is not None:
             return Added(self._again(same), is_duplicate=True)
-        try:
-            document = self._documents.add_document(
-                found.id, upload, title=title, filename=label, parser=parser, content_sha256=sha256
-            )
-        except Conflict:  # the same file, sent twice at the same moment
-            if (same := self._documents.find_duplicate(found.id, sha256)) is None:
-                raise
-            return Added(same, is_duplicate=True)
+        document = self._documents.add_document(
+            found.id, upload, title=title, filename=filename, parser=parser, content_sha256=sha256
+        )
         try:
             return Added(self._queue_ingest(document), is_duplicate=False)
         except AppException:  # a full disk, a locked database: what is not acknowledged is not kept either

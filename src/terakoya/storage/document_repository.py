@@ -14,7 +14,7 @@ from sqlalchemy import Select, delete, func, select
 from sqlalchemy.orm import Session
 
 from terakoya.domain.documents import DocumentInfo, DocumentStatus, Language, Passage, Terms
-from terakoya.domain.tasks import TaskState
+from terakoya.domain.tasks import FINAL_STATES, TaskState
 from terakoya.exceptions import Conflict, DocumentNotFound
 from terakoya.storage.collection_repository import SqlCollections, find_collection_row
 from terakoya.storage.database import forget_deleted, reading, writing
@@ -24,12 +24,13 @@ from terakoya.storage.tables import DocumentRow, DocumentTextRow, IndexDeletionR
 
 ORIGINAL_FILE = "original"
 _UNFINISHED = frozenset({DocumentStatus.QUEUED, DocumentStatus.INDEXING})
+_GOES_ON = frozenset(TaskState) - FINAL_STATES
 _ENDED_BADLY = frozenset({TaskState.FAILED, TaskState.CANCELLED})
 
 
 class SqlDocumentRepository(SqlCollections, SqlPassages):
-    """A document whose task failed or was cancelled is shown as failed, whatever its own row still says, and as
-    queued again once that task is: the task's state is recorded in one place."""
+    """A document whose task failed or was cancelled is shown as failed, whatever its own row still says, and one that
+    failed as queued once its task is resumed, by whatever way: the task's state is recorded in one place."""
 
     # -- documents --
 
@@ -197,11 +198,13 @@ def _read(found: Any) -> DocumentInfo:
     ended_badly = None
     if row.status in _UNFINISHED and state in _ENDED_BADLY:
         ended_badly = (error or "its indexing was cancelled; add the file again to index it", error_code or "cancelled")
-    return _info(row, passages, ended_badly)
+    return _info(row, passages, ended_badly, goes_on=row.status == DocumentStatus.FAILED and state in _GOES_ON)
 
 
-def _info(row: DocumentRow, passages: int, ended_badly: tuple[str, str] | None) -> DocumentInfo:
-    error, error_code = ended_badly or (row.error, row.error_code)
+def _info(
+    row: DocumentRow, passages: int, ended_badly: tuple[str, str] | None, *, goes_on: bool = False
+) -> DocumentInfo:
+    error, error_code = ended_badly or ((None, None) if goes_on else (row.error, row.error_code))
     return DocumentInfo(
         id=row.id,
         collection_id=row.collection_id,
@@ -211,7 +214,7 @@ def _info(row: DocumentRow, passages: int, ended_badly: tuple[str, str] | None) 
         size_bytes=row.size_bytes,
         content_sha256=row.content_sha256,
         version=row.version,
-        status=DocumentStatus.FAILED if ended_badly else DocumentStatus(row.status),
+        status=_status(row, ended_badly=ended_badly is not None, goes_on=goes_on),
         created_at=row.created_at,
         task_id=row.task_id,
         error=error,
@@ -222,3 +225,9 @@ def _info(row: DocumentRow, passages: int, ended_badly: tuple[str, str] | None) 
         passages=passages,
         notices=tuple(row.notices),
     )
+
+
+def _status(row: DocumentRow, *, ended_badly: bool, goes_on: bool) -> DocumentStatus:
+    if ended_badly:
+        return DocumentStatus.FAILED
+    return DocumentStatus.QUEUED if goes_on else DocumentStatus(row.status)

@@ -70,7 +70,7 @@ class DatasetRow(Base):
 
 class TaskRow(Base):
     __tablename__ = "tasks"
-    __table_args__ = (Index("ix_tasks_kind", "kind", "state", "queued_at"),)
+    __table_args__ = (Index("ix_tasks_kind", "kind", "state", "priority", "place"),)
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
     kind: Mapped[str] = mapped_column(String(40))
@@ -80,6 +80,11 @@ class TaskRow(Base):
     resolved: Mapped[dict[str, Any]]
     created_at: Mapped[datetime]
     queued_at: Mapped[datetime]
+    priority: Mapped[int]
+    place: Mapped[int] = mapped_column(BigInteger, index=True)
+    """Among those of its priority, the lowest first. A number, not a time: clocks are set."""
+    worked_seconds: Mapped[float]
+    device: Mapped[str | None] = mapped_column(String(100))
     attempt: Mapped[int]
     fencing_token: Mapped[int] = mapped_column(BigInteger)
     owner_boot_id: Mapped[str | None] = mapped_column(String(80))

@@ -9,11 +9,20 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, Select, func, select
 from sqlalchemy.orm import Session
 
 from terakoya.domain.names import did_you_mean
-from terakoya.domain.tasks import FINAL_STATES, NewModel, ProcessIdentity, Task, TaskKind, TaskState
+from terakoya.domain.tasks import (
+    FINAL_STATES,
+    TIME_LIMIT,
+    WAITING_STATES,
+    NewModel,
+    ProcessIdentity,
+    Task,
+    TaskKind,
+    TaskState,
+)
 from terakoya.exceptions import Conflict, StaleWriter, TaskNotFound
 from terakoya.storage.database import reading, writing
 from terakoya.storage.files import DataDir, new_id
@@ -29,7 +38,9 @@ class SqlTaskRepository:
         self._engine = engine
         self._data_dir = data_dir
 
-    def add(self, kind: TaskKind, name: str, request: dict[str, Any], resolved: dict[str, Any]) -> Task:
+    def add(
+        self, kind: TaskKind, name: str, request: dict[str, Any], resolved: dict[str, Any], *, priority: int = 0
+    ) -> Task:
         now = datetime.now(UTC)
         row = TaskRow(
             id=new_id("task"),
@@ -40,12 +51,15 @@ class SqlTaskRepository:
             resolved=resolved,
             created_at=now,
             queued_at=now,
+            priority=priority,
+            worked_seconds=0.0,
             attempt=1,
             fencing_token=0,
             result={},
             announced=False,
         )
         with writing(self._engine) as session:
+            row.place = _last_place(session) + 1
             session.add(row)
             session.flush()
             return _task(row)
@@ -65,23 +79,37 @@ class SqlTaskRepository:
         with reading(self._engine) as session:
             return [_task(row) for row in session.scalars(query)]
 
-    def next_queued(self, kind: TaskKind) -> Task | None:
-        query = (
-            select(TaskRow)
-            .where(TaskRow.kind == kind, TaskRow.state == TaskState.QUEUED)
-            .order_by(TaskRow.queued_at, TaskRow.id)
-            .limit(1)
-        )
+    def next_queued(self, kind: TaskKind, *, without: frozenset[str] = frozenset()) -> Task | None:
+        query = _queued(kind).where(TaskRow.id.not_in(without)).limit(1)
         with reading(self._engine) as session:
             row = session.scalars(query).one_or_none()
             return None if row is None else _task(row)
 
-    def claim(self, task_id: str) -> Task:
+    def queue(self, kind: TaskKind | None = None) -> Sequence[Task]:
+        with reading(self._engine) as session:
+            return [_task(row) for row in session.scalars(_queued(kind))]
+
+    def set_priority(self, task_id: str, priority: int) -> Task:
+        with writing(self._engine) as session:
+            row = _waiting(session, task_id)
+            row.priority = priority
+            return _task(row)
+
+    def move_to_front(self, task_id: str) -> Task:
+        with writing(self._engine) as session:
+            row = _waiting(session, task_id)
+            first = session.scalars(_queued(TaskKind(row.kind)).limit(1)).one_or_none()
+            if first is not None and first.id != row.id:
+                row.priority, row.place = max(row.priority, first.priority), first.place - 1
+            return _task(row)
+
+    def claim(self, task_id: str, *, device: str | None = None) -> Task:
         with writing(self._engine) as session:
             row = _find(session, task_id)
             if row.state != TaskState.QUEUED:
                 raise Conflict(f"the task {task_id!r} is {row.state}, not queued")
             row.state = TaskState.PREPARING
+            row.device = device
             row.fencing_token += 1
             _disown(row)
             return _task(row)
@@ -108,7 +136,7 @@ class SqlTaskRepository:
             row = _current(session, task)
             row.state = TaskState.QUEUED
             row.fencing_token += 1
-            row.started_at = None
+            row.started_at = row.device = None
             _disown(row)
             return _task(row)
 
@@ -116,14 +144,29 @@ class SqlTaskRepository:
         with writing(self._engine) as session:
             row = _find(session, task_id)
             if row.state not in RESUMABLE_STATES:
-                raise Conflict(f"the task {task_id!r} is {row.state}; only a failed or cancelled one can be resumed")
-            row.state = TaskState.QUEUED
-            row.attempt += 1
+                raise Conflict(
+                    f"the task {task_id!r} is {row.state}; only a failed, cancelled or paused one can be resumed"
+                )
+            if row.error_code == TIME_LIMIT:  # whoever resumes it knows, and grants it as much again
+                row.worked_seconds = 0.0
+            row.place = _last_place(session) + 1
+            _begin_next_attempt(row)
+            return _task(row)
+
+    def relaunch(self, task: Task, *, worked_seconds: float = 0.0) -> Task:
+        with writing(self._engine) as session:
+            row = _current(session, task)
+            row.worked_seconds += worked_seconds
+            _begin_next_attempt(row)
+            return _task(row)
+
+    def pause(self, task: Task, *, worked_seconds: float = 0.0) -> Task:
+        with writing(self._engine) as session:
+            row = _current(session, task)
+            row.state = TaskState.PAUSED
             row.fencing_token += 1
-            row.queued_at = datetime.now(UTC)
-            row.started_at = row.finished_at = row.error = row.error_code = None
-            row.result = {}
-            row.announced = False
+            row.worked_seconds += worked_seconds
+            row.device = None
             _disown(row)
             return _task(row)
 
@@ -136,14 +179,15 @@ class SqlTaskRepository:
         error_code: str | None = None,
         result: dict[str, Any] | None = None,
         model: NewModel | None = None,
+        worked_seconds: float = 0.0,
     ) -> Task:
         """As the port says. If the model's name was taken meanwhile it is registered under the name with a number
         behind it, and ``result["renamed_from"]`` says so: hours of work are not lost to a name."""
         if model is None:
-            return self._finish(task, state, error, error_code, result or {}, None)
+            return self._finish(task, state, error, error_code, result or {}, None, worked_seconds)
         with store_lock:
             content = place(self._data_dir, model.directory)
-            finished = self._finish(task, state, error, error_code, result or {}, (model, content))
+            finished = self._finish(task, state, error, error_code, result or {}, (model, content), worked_seconds)
         shutil.rmtree(model.directory, ignore_errors=True)
         return finished
 
@@ -155,6 +199,7 @@ class SqlTaskRepository:
         error_code: str | None,
         result: dict[str, Any],
         placed: tuple[NewModel, StoredContent] | None,
+        worked_seconds: float,
     ) -> Task:
         with writing(self._engine) as session:
             row = _current(session, task)
@@ -166,6 +211,7 @@ class SqlTaskRepository:
                 add_model_row(session, model, content, name=name, task_id=task.id)
             row.state, row.error, row.error_code, row.result = state, error, error_code, result
             row.finished_at = datetime.now(UTC)
+            row.worked_seconds += worked_seconds
             row.announced = False
             _disown(row)
             session.flush()
@@ -188,6 +234,36 @@ def _find(session: Session, task_id: str) -> TaskRow:
         ids = session.scalars(select(TaskRow.id).order_by(TaskRow.id.desc()).limit(50)).all()
         raise TaskNotFound(f"no task {task_id!r}{did_you_mean(task_id, ids)}")
     return row
+
+
+def _queued(kind: TaskKind | None) -> Select[TaskRow]:
+    query = select(TaskRow).where(TaskRow.state == TaskState.QUEUED)
+    if kind is not None:
+        query = query.where(TaskRow.kind == kind)
+    return query.order_by(TaskRow.priority.desc(), TaskRow.place, TaskRow.id)
+
+
+def _last_place(session: Session) -> int:
+    return session.scalar(select(func.max(TaskRow.place))) or 0
+
+
+def _waiting(session: Session, task_id: str) -> TaskRow:
+    """Raises: TaskNotFound; Conflict for a task whose place in the queue is of no consequence any more."""
+    row = _find(session, task_id)
+    if row.state not in WAITING_STATES:
+        raise Conflict(f"the task {task_id!r} is {row.state}; only one that is queued or paused has a place to change")
+    return row
+
+
+def _begin_next_attempt(row: TaskRow) -> None:
+    row.state = TaskState.QUEUED
+    row.attempt += 1
+    row.fencing_token += 1
+    row.queued_at = datetime.now(UTC)
+    row.started_at = row.finished_at = row.error = row.error_code = row.device = None
+    row.result = {}
+    row.announced = False
+    _disown(row)
 
 
 def _current(session: Session, task: Task) -> TaskRow:
@@ -217,6 +293,9 @@ def _task(row: TaskRow) -> Task:
         resolved=row.resolved,
         created_at=row.created_at,
         attempt=row.attempt,
+        priority=row.priority,
+        worked_seconds=row.worked_seconds,
+        device=row.device,
         fencing_token=row.fencing_token,
         owner=owner,
         started_at=row.started_at,

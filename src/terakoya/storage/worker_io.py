@@ -10,15 +10,17 @@ import os
 import sys
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
+from terakoya.domain.events import EventType
 from terakoya.domain.tasks import NewModel, Outcome, TaskState
 from terakoya.exceptions import AppException, ModelLoadError, StorageFull
 from terakoya.storage.control import Action, requested_action
 from terakoya.storage.event_log import EVENTS_FILE, EventWriter
 from terakoya.storage.files import write_durably
+from terakoya.storage.heartbeat import Heartbeat
 from terakoya.storage.json_text import to_json
 
 GATE_VARIABLE = "TERAKOYA_GATE_FD"
@@ -30,15 +32,29 @@ DISK_WAS_FULL = 74  # EX_IOERR
 _SPEC, _OUTCOME, _BEGUN = "spec.json", "outcome.json", "begun"
 
 
+class _AudibleWriter(EventWriter):
+    """An EventWriter whose every event is a sign of life too."""
+
+    def __init__(self, path: Path, attempt: int, heartbeat: Heartbeat) -> None:
+        super().__init__(path, attempt)
+        self._heartbeat = heartbeat
+
+    def notify(self, type: EventType, /, **fields: Any) -> None:
+        super().notify(type, **fields)
+        self._heartbeat.hear(type, fields.get("phase"))
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
     task_dir: Path
     spec: dict[str, Any]
     attempt: int
     observer: EventWriter
+    heartbeat: Heartbeat = field(repr=False)
 
     def requested_action(self) -> Action | None:
-        """To be asked at each step boundary or tick of progress."""
+        """To be asked at each step boundary or tick of progress; a worker that asks lives."""
+        self.heartbeat.beat()
         return requested_action(self.task_dir)
 
 
@@ -50,7 +66,10 @@ def run_worker(main: Callable[[WorkerContext], Outcome]) -> NoReturn:
     spec = read_spec(task_dir)
     attempt = int(spec["attempt"])
     (task_dir / _BEGUN).write_text(str(spec["fencing_token"]))
-    context = WorkerContext(task_dir, spec, attempt, EventWriter(task_dir / EVENTS_FILE, attempt))
+    heartbeat = Heartbeat(task_dir)
+    heartbeat.start()
+    observer = _AudibleWriter(task_dir / EVENTS_FILE, attempt, heartbeat)
+    context = WorkerContext(task_dir, spec, attempt, observer, heartbeat)
     try:
         outcome = main(context)
     except AppException as error:
@@ -104,7 +123,8 @@ def read_outcome(task_dir: Path, attempt: int) -> Outcome | None:
     except FileNotFoundError:
         return None
     outcome = Outcome(**(fields | {"status": TaskState(fields["status"])}))
-    return outcome if outcome.attempt == attempt and outcome.status.is_final else None
+    is_last_word = outcome.status.is_final or outcome.status is TaskState.PAUSED
+    return outcome if outcome.attempt == attempt and is_last_word else None
 
 
 def discard_outcome(task_dir: Path) -> None:

@@ -19,7 +19,7 @@ from terakoya.domain.tasks import Task, TaskKind, TaskState
 from terakoya.exceptions import AppException, Conflict, StaleWriter, StorageFull, Unavailable
 from terakoya.storage.event_log import EVENTS_FILE, EventWriter
 from terakoya.storage.files import DataDir
-from terakoya.tasks.conclusion import announce
+from terakoya.tasks.conclusion import announce, queue_again, say_paused
 from terakoya.tasks.process import identity_of
 
 log = structlog.get_logger(__name__)
@@ -125,11 +125,13 @@ class InlineTasks:
                 return
 
     def _after_cancellation(self, task: Task) -> None:
-        if self._repository.find(task.id).state is TaskState.CANCELLING:
+        state = self._repository.find(task.id).state
+        if state is TaskState.CANCELLING:
             self._end(task, TaskState.CANCELLED)
-            return
-        released = self._repository.release(task)
-        self._event_log.append(task.id, EventType.STATE, attempt=released.attempt, state=released.state)
+        elif state is TaskState.PAUSING:
+            say_paused(self._repository.pause(task), self._event_log)
+        else:
+            queue_again(self._repository.release(task), self._event_log)
 
     def _end(
         self,

@@ -16,7 +16,8 @@ from terakoya.exceptions import AppException, Conflict, StaleWriter, StorageFull
 from terakoya.security.environment import child_environment
 from terakoya.storage.files import DataDir
 from terakoya.storage.worker_io import discard_outcome, write_spec
-from terakoya.tasks.conclusion import OUTPUT_FILE, announce, fail
+from terakoya.tasks.conclusion import OUTPUT_FILE, announce, fail, say_paused
+from terakoya.tasks.devices import environment_for
 from terakoya.tasks.process import start_worker
 
 log = structlog.get_logger(__name__)
@@ -39,14 +40,14 @@ class Launcher:
         self._data_dir = data_dir
         self._planners = planners
 
-    def launch(self, queued: Task) -> Task:
-        """Return the task with its process, or in whatever final state it ended instead.
+    def launch(self, queued: Task, *, device: str | None = None) -> Task:
+        """Return the task with its process, or in whatever state it is without one instead.
 
         Raises: StorageFull, Unavailable, the task being queued again.
         """
         try:
-            task = self._repository.claim(queued.id)
-        except Conflict:  # cancelled between the look and the claim
+            task = self._repository.claim(queued.id, device=device)
+        except Conflict:  # cancelled or paused between the look and the claim
             return self._repository.find(queued.id)
         try:
             self._say_state(task)
@@ -66,14 +67,20 @@ class Launcher:
     def _plan_and_start(self, task: Task) -> Task:
         task_dir = self._data_dir.task(task.id)
         launch = self._planners[task.kind](task, task_dir)
-        if self._repository.find(task.id).state is TaskState.CANCELLING:
+        state = self._repository.find(task.id).state
+        if state is TaskState.CANCELLING:
             cancelled = self._repository.finish(task, TaskState.CANCELLED)
             announce(cancelled, repository=self._repository, event_log=self._event_log)
             return cancelled
+        if state is TaskState.PAUSING:
+            paused = self._repository.pause(task)
+            say_paused(paused, self._event_log)
+            return paused
         facts = {"task_id": task.id, "kind": task.kind, "attempt": task.attempt, "fencing_token": task.fencing_token}
         discard_outcome(task_dir)
         write_spec(task_dir, launch.spec | facts)
         environment = child_environment(os.environ, more_prefixes=_MORE_ENVIRONMENT.get(task.kind, ()))
+        environment |= environment_for(task.device)
         worker = start_worker(launch.module, task_dir, task_dir / OUTPUT_FILE, environment)
         try:
             running = self._repository.set_owner(task, worker.identity)

@@ -10,6 +10,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -94,6 +95,14 @@ def is_alive(identity: ProcessIdentity) -> bool:
     return (
         identity.boot_id == boot_id() and found is not None and found[0] not in "ZX" and found[1] == identity.started_at
     )
+
+
+def age_seconds(identity: ProcessIdentity) -> float:
+    """Return for how long the process has been there; 0 for one of an earlier boot."""
+    if identity.boot_id != boot_id():
+        return 0.0
+    now = time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.time()
+    return max(now - identity.started_at, 0.0)
 
 
 async def wait_for_exit(identity: ProcessIdentity) -> int | None:

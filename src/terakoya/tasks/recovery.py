@@ -5,23 +5,25 @@ left "running". Knows nothing of the event loop.
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
 
 import structlog
 
-from terakoya.domain.events import Event, EventType
+from terakoya.domain.events import EventType
 from terakoya.domain.ports import EventLog, TaskRepository
 from terakoya.domain.tasks import ACTIVE_STATES, Task, TaskKind, TaskState
 from terakoya.storage.files import DataDir
 from terakoya.storage.worker_io import has_begun, read_outcome
-from terakoya.tasks.conclusion import announce, conclude, fail
+from terakoya.tasks.conclusion import announce, conclude, fail, queue_again, say_paused
+from terakoya.tasks.deaths import interruptions_in_a_row, is_waiting
 from terakoya.tasks.process import is_alive, signal_group
 
 log = structlog.get_logger(__name__)
 _EVERY_ACTIVE = 1_000_000
 MAX_DEATHS = 10
-"""So often in a row the server may end at one and the same place of a task of its own; then the task is the reason."""
-_CLAIMED = frozenset({TaskState.PREPARING, TaskState.CANCELLING})
+"""So often in a row the server may end at one and the same place of a task of its own, if the task is at work there;
+then the task is the reason."""
+_CLAIMED = frozenset({TaskState.PREPARING, TaskState.PAUSING, TaskState.CANCELLING})
+_UNWANTED = frozenset({TaskState.PAUSING, TaskState.CANCELLING})
 
 
 def recover(
@@ -33,6 +35,8 @@ def recover(
     """
     for task in repository.unannounced():
         announce(task, repository=repository, event_log=event_log)
+    for task in repository.list_tasks(states=frozenset({TaskState.PAUSED}), limit=_EVERY_ACTIVE):
+        say_paused(task, event_log)
     running = []
     for task in repository.list_tasks(states=ACTIVE_STATES, limit=_EVERY_ACTIVE):
         if task.kind in inline:
@@ -61,8 +65,12 @@ def _take_up(task: Task, repository: TaskRepository, event_log: EventLog) -> Non
     if task.state is TaskState.CANCELLING:
         announce(repository.finish(task, TaskState.CANCELLED), repository=repository, event_log=event_log)
         return
+    if task.state is TaskState.PAUSING:
+        say_paused(repository.pause(task), event_log)
+        return
     if task.owner is not None:
-        deaths = 1 + _deaths_without_progress(event_log.read(task.id), task.attempt)
+        events = event_log.read(task.id)
+        deaths = interruptions_in_a_row(events, task.attempt) + (not is_waiting(events, task.attempt))
         if deaths >= MAX_DEATHS:
             text = f"the server ended {deaths} times at the same place of this {task.kind} task; resume it to try again"
             fail(task, text, "server_ended", repository=repository, event_log=event_log)
@@ -70,21 +78,6 @@ def _take_up(task: Task, repository: TaskRepository, event_log: EventLog) -> Non
         message = "the server ended during this task, which goes on now"
         event_log.append(task.id, EventType.WARNING, attempt=task.attempt, code="interrupted", message=message)
     _queue_again(task, repository, event_log)
-
-
-def _deaths_without_progress(events: Iterable[Event], attempt: int) -> int:
-    """Return how often it was interrupted since it last got anywhere that it had not been before."""
-    reached, deaths = set(), 0
-    for event in events:
-        if event["attempt"] != attempt:
-            continue
-        place = (event.get("phase"), event.get("done"))
-        if event["type"] == EventType.PHASE and place not in reached:
-            reached.add(place)
-            deaths = 0
-        elif event["type"] == EventType.WARNING and event.get("code") == "interrupted":
-            deaths += 1
-    return deaths
 
 
 def _settle(task: Task, repository: TaskRepository, event_log: EventLog, data_dir: DataDir) -> None:
@@ -99,7 +92,7 @@ def _settle(task: Task, repository: TaskRepository, event_log: EventLog, data_di
 
 def _never_began(task: Task, data_dir: DataDir) -> bool:
     """Its worker was still at the gate, or was not started: nothing has been done, so doing it is no repetition."""
-    if task.state is TaskState.CANCELLING:
+    if task.state in _UNWANTED:
         return False
     if task.owner is None:
         return True
@@ -109,5 +102,4 @@ def _never_began(task: Task, data_dir: DataDir) -> bool:
 
 def _queue_again(task: Task, repository: TaskRepository, event_log: EventLog) -> None:
     log.info("task_queued_again", task_id=task.id)
-    released = repository.release(task)
-    event_log.append(task.id, EventType.STATE, attempt=released.attempt, state=released.state)
+    queue_again(repository.release(task), event_log)

@@ -1,5 +1,5 @@
-"""Background work as the rest of the application sees it: submit, look, cancel, resume. Changes rows and says so in
-the event log; the supervisor does the rest when woken. Knows no process.
+"""Background work as the rest of the application sees it: submit, look, order, cancel, pause, resume. Changes rows and
+says so in the event log; the supervisor does the rest when woken. Knows no process.
 """
 
 from __future__ import annotations
@@ -9,13 +9,11 @@ from typing import Any
 
 from terakoya.domain.events import Event, EventType
 from terakoya.domain.ports import EventLog, TaskRepository
-from terakoya.domain.tasks import Task, TaskKind, TaskState
+from terakoya.domain.tasks import WAITING_STATES, Task, TaskKind, TaskState
 from terakoya.exceptions import Conflict, StaleWriter
 from terakoya.storage.control import Action, request_action, withdraw_action
 from terakoya.storage.files import DataDir, read_tail
-from terakoya.tasks.conclusion import OUTPUT_FILE, announce
-
-_WAITING = frozenset({TaskState.QUEUED, TaskState.PAUSED})
+from terakoya.tasks.conclusion import OUTPUT_FILE, announce, say_paused
 
 
 class TaskService:
@@ -31,8 +29,10 @@ class TaskService:
         """Have ``wake`` called after each change; it must be callable from any thread (Supervisor.wake)."""
         self._wake = wake
 
-    def submit(self, kind: TaskKind, *, name: str, request: dict[str, Any], resolved: dict[str, Any]) -> Task:
-        task = self._repository.add(kind, name, request, resolved)
+    def submit(
+        self, kind: TaskKind, *, name: str, request: dict[str, Any], resolved: dict[str, Any], priority: int = 0
+    ) -> Task:
+        task = self._repository.add(kind, name, request, resolved, priority=priority)
         self._changed(task)
         return task
 
@@ -43,6 +43,18 @@ class TaskService:
     def list(self, *, kind: TaskKind | None = None, limit: int = 100) -> Sequence[Task]:
         """Newest first."""
         return self._repository.list_tasks(kind=kind, limit=limit)
+
+    def queue(self, kind: TaskKind | None = None) -> Sequence[Task]:
+        """Queued tasks in the order in which they will be started."""
+        return self._repository.queue(kind)
+
+    def set_priority(self, task_id: str, priority: int) -> Task:
+        """Raises: TaskNotFound; Conflict unless it is queued or paused."""
+        return self._woken(self._repository.set_priority(task_id, priority))
+
+    def move_to_front(self, task_id: str) -> Task:
+        """Raises: TaskNotFound; Conflict unless it is queued or paused."""
+        return self._woken(self._repository.move_to_front(task_id))
 
     def events(self, task_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[Event]:
         """Raises: TaskNotFound."""
@@ -64,6 +76,18 @@ class TaskService:
             except StaleWriter:
                 continue  # it was launched or finished between reading and writing: look again
 
+    def pause(self, task_id: str) -> Task:
+        """Hold a task: one that waits keeps waiting, one that works stops at its next step, its slot then free.
+
+        Raises: TaskNotFound; Conflict if it has ended, is being cancelled, or is of a kind that cannot go on later.
+        """
+        while True:
+            task = self.get(task_id)
+            try:
+                return self._pause(task)
+            except StaleWriter:
+                continue
+
     def resume(self, task_id: str) -> Task:
         task = self.get(task_id)
         if task.state.is_final or task.state is TaskState.PAUSED:
@@ -76,7 +100,7 @@ class TaskService:
     def _cancel(self, task: Task, *, keep: bool) -> Task:
         if task.state.is_final:
             raise Conflict(f"the task {task.id!r} has already {_PAST[task.state]}")
-        if task.state in _WAITING:
+        if task.state in WAITING_STATES:
             cancelled = self._repository.finish(task, TaskState.CANCELLED)
             announce(cancelled, repository=self._repository, event_log=self._event_log)
             return cancelled
@@ -90,6 +114,25 @@ class TaskService:
         self._changed(cancelling)
         return cancelling
 
+    def _pause(self, task: Task) -> Task:
+        if task.state.is_final:
+            raise Conflict(f"the task {task.id!r} has already {_PAST[task.state]}")
+        if task.state in (TaskState.PAUSED, TaskState.PAUSING):
+            return task
+        if task.state is TaskState.CANCELLING:
+            raise Conflict(f"the task {task.id!r} is already being cancelled; resume it once it is")
+        if task.state is TaskState.QUEUED:
+            paused = self._repository.pause(task)
+            say_paused(paused, self._event_log)
+            return self._woken(paused)
+        if not task.kind.can_pause:
+            raise Conflict(
+                f"a {task.kind} task that has begun cannot be paused; cancel it, and resume it to begin anew"
+            )
+        pausing = self._repository.set_state(task, TaskState.PAUSING)
+        self._changed(pausing)
+        return pausing
+
     def _ask_to_finish(self, task: Task) -> Task:
         """It goes on running, to evaluate and save, for as long as that takes; a plain cancel still stops it."""
         request_action(self._data_dir.task(task.id), Action.FINISH)
@@ -99,8 +142,12 @@ class TaskService:
 
     def _changed(self, task: Task) -> None:
         self._event_log.append(task.id, EventType.STATE, attempt=task.attempt, state=task.state)
+        self._woken(task)
+
+    def _woken(self, task: Task) -> Task:
         if self._wake is not None:
             self._wake()
+        return task
 
 
 _PAST = {TaskState.SUCCEEDED: "succeeded", TaskState.FAILED: "failed", TaskState.CANCELLED: "been cancelled"}

@@ -5,11 +5,12 @@ no files. Where each number comes from is in ``docs/lab-notebook.md``.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from terakoya.domain.tasks import TaskLimits
 from terakoya.exceptions import InvalidConfig
-from terakoya.training.request import TrainingRequest
+from terakoya.training.request import LimitsRequest, TrainingRequest
 
 # Largest parameter count -> peak learning rate. A 135M model at the 7B habit of 2e-4 hardly learns.
 _LORA_RATES = ((250e6, 2e-3), (700e6, 5e-4), (4e9, 2e-4), (math.inf, 1e-4))
@@ -137,6 +138,17 @@ def resolve(request: TrainingRequest, *, parameters: int, rows: int) -> Resolved
 
 def _frozen(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
+
+
+def resolve_limits(asked: LimitsRequest, server: TaskLimits) -> TaskLimits:
+    """Return a run's limits: what is asked for, else the server's. Raises: InvalidConfig for more hours than those."""
+    if server.max_hours is not None and (asked.max_hours or 0) > server.max_hours:
+        raise InvalidConfig(
+            f"limits.max_hours is {asked.max_hours:g}; this server lets a run work for at most {server.max_hours:g} "
+            "hours (TERAKOYA_TRAINING_MAX_HOURS)"
+        )
+    given = asked.model_dump(exclude_none=True)
+    return replace(server, **given)
 
 
 def _resolve_adapter(request: TrainingRequest) -> ResolvedAdapter:

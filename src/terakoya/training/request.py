@@ -9,6 +9,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
+from terakoya.config import MAX_HOURS, MAX_NO_PROGRESS_MINUTES, MAX_RESTARTS, MIN_NO_PROGRESS_MINUTES
+from terakoya.domain.tasks import MAX_PRIORITY, MIN_PRIORITY, NORMAL_PRIORITY
 from terakoya.training.methods import STRATEGIES
 
 Reference = Annotated[str, Field(min_length=1, max_length=200)]
@@ -80,6 +82,17 @@ TrackerName = Literal["tensorboard", "mlflow"]
 Prompt = Annotated[str, Field(min_length=1, max_length=4000)]
 
 
+class LimitsRequest(_Strict):
+    """What is left out is the server's; a run may ask for less time than the server allows, not for more."""
+
+    max_hours: float | None = Field(default=None, gt=0, le=MAX_HOURS)
+    """The run is stopped, with a checkpoint, when it has worked for so long over all its attempts."""
+    no_progress_minutes: float | None = Field(default=None, ge=MIN_NO_PROGRESS_MINUTES, le=MAX_NO_PROGRESS_MINUTES)
+    """Its process is killed, and started again, after so long without a sign of life."""
+    max_restarts: int | None = Field(default=None, ge=0, le=MAX_RESTARTS)
+    """So often in a row it is started again when its process died; a new checkpoint in between begins a new row."""
+
+
 class TrainingRequest(_Strict):
     """Every field but the first two has a default that follows the model's size. Unknown fields are an error."""
 
@@ -106,6 +119,9 @@ class TrainingRequest(_Strict):
     seed: int = Field(default=0, ge=0, le=2**32 - 1)
     name: Annotated[str, Field(min_length=1, max_length=100)] | None = None
     """Of the model that comes out; by default made from dataset and strategy."""
+    priority: int = Field(default=NORMAL_PRIORITY, ge=MIN_PRIORITY, le=MAX_PRIORITY)
+    """In the queue: the higher starts first."""
+    limits: LimitsRequest = LimitsRequest()
     base: SkipJsonSchema[None] = None
     retention: SkipJsonSchema[None] = None
     after: SkipJsonSchema[None] = None

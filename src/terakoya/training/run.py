@@ -47,8 +47,16 @@ RESULT = "result"
 REPORT = "report.json"
 
 
-class RunCancelled(Exception):
-    """Unwinds a run that was asked to stop outside the training loop. Never leaves this module."""
+_ENDS = {Stop.CANCEL: TaskState.CANCELLED, Stop.PAUSE: TaskState.PAUSED}
+"""What a run has come to that was asked to stop without a result."""
+
+
+class RunStopped(Exception):
+    """Unwinds a run that was asked to end or to pause. Never leaves this module."""
+
+    def __init__(self, stop: Stop) -> None:
+        super().__init__(stop)
+        self.stop = stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,11 +102,11 @@ class TrainingRun:
             with ResourceWatch(self.observer, self.device):
                 prepared = self._prepare()
                 trained = self._train(prepared)
-                if trained.stop is Stop.CANCEL:
-                    raise RunCancelled
+                if trained.stop in _ENDS:
+                    raise RunStopped(trained.stop)
                 return self._conclude(prepared, trained)
-        except RunCancelled:
-            return Outcome(TaskState.CANCELLED, self.attempt)
+        except RunStopped as stopped:
+            return Outcome(_ENDS[stopped.stop], self.attempt)
 
     def _prepare(self) -> Prepared:
         resolved = self.spec.resolved
@@ -229,7 +237,7 @@ class TrainingRun:
         parameters = prepared.strategy.trained_parameters(prepared.module)
         optimizer = make_optimizer(parameters, weight_decay=resolved.weight_decay)
         checkpoints = Checkpoints(self.task_dir / CHECKPOINTS, fingerprint=self._fingerprint())
-        position = checkpoints.restore(parameters, optimizer) if self.attempt > 1 else None
+        position = checkpoints.restore(parameters, optimizer, on_skip=self._tell_skip) if self.attempt > 1 else None
         if position is not None:
             message = f"going on after step {position.step} of {prepared.plan.total_steps}, from its checkpoint"
             self.observer.notify(EventType.LOG, message=message)
@@ -253,9 +261,14 @@ class TrainingRun:
             watch=self._watch(prepared),
         )
         trained = loop.run(position or Position(budget_tokens=prepared.budget_tokens))
-        if trained.stop is not Stop.CANCEL:
+        if trained.stop not in _ENDS:
             self._take_the_best(trained, checkpoints, parameters)
         return trained
+
+    def _tell_skip(self, name: str, reason: str) -> None:
+        self.observer.notify(
+            EventType.WARNING, code="checkpoint_skipped", message=f"the checkpoint {name!r} is passed over: {reason}"
+        )
 
     def _watch(self, prepared: Prepared) -> HeldoutWatch:
         patience = self.spec.resolved.early_stopping_patience
@@ -358,17 +371,22 @@ class TrainingRun:
         return report
 
     def tick(self, phase: Phase, done: int, total: int, *, detail: str | None = None) -> None:
-        """Tell progress within a phase. Raises: RunCancelled if that was asked meanwhile."""
-        if self.requested_action() == Stop.CANCEL:
-            raise RunCancelled
+        """Tell progress within a phase. Raises: RunStopped if that was asked meanwhile."""
+        asked = self.requested_action()
+        if asked in _ENDS:
+            raise RunStopped(Stop(asked))
         self._phase(phase, **({"detail": detail} if detail else {}), done=done, total=total)
 
     def _phase(self, phase: Phase, **fields: Any) -> None:
         self.observer.notify(EventType.PHASE, phase=phase, **fields)
 
     def _fingerprint(self) -> str:
-        """What a checkpoint must agree with: configuration, weights and data."""
-        parts = [self.spec.resolved.to_json(), self.spec.model.info.content_sha256, self.spec.dataset_sha256]
+        """What a checkpoint must agree with: what was asked for, weights and data.
+
+        Not the resolved configuration, which belongs to the task as much as its checkpoints do: a field that a newer
+        version adds to it would make their newest work worthless.
+        """
+        parts = [self.spec.request, self.spec.model.info.content_sha256, self.spec.dataset_sha256]
         return hashlib.sha256(to_json(parts)).hexdigest()
 
 

@@ -6,15 +6,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
 from terakoya.domain.models import ModelKind
 from terakoya.domain.names import check_name, name_key
 from terakoya.domain.ports import DatasetRepository, ModelRepository, TaskQueue, TaskRepository
-from terakoya.domain.tasks import ACTIVE_STATES, Launch, Task, TaskKind, TaskState
+from terakoya.domain.tasks import ACTIVE_STATES, LIMITS, Launch, Task, TaskKind, TaskLimits, TaskState
 from terakoya.exceptions import Conflict, InvalidConfig, InvalidDataset, TaskNotFound
-from terakoya.training.defaults import ResolvedTraining, resolve
+from terakoya.training.defaults import ResolvedTraining, resolve, resolve_limits
 from terakoya.training.request import TrainingRequest
 from terakoya.training.spec import RunSpec
 
@@ -41,13 +42,16 @@ class TrainingService:
         datasets: DatasetRepository,
         folders: TaskFolders,
         threads: int = 0,
+        limits: TaskLimits | None = None,
     ) -> None:
+        """``limits``: of runs that ask for none; ``max_hours`` bounds all."""
         self._queue = queue
         self._tasks = tasks
         self._models = models
         self._datasets = datasets
         self._folders = folders
         self._threads = threads
+        self._limits = limits or TaskLimits()
 
     def start(self, request: TrainingRequest) -> Task:
         """Check the request against model and dataset, fill it in and queue it.
@@ -72,12 +76,14 @@ class TrainingService:
         if not dataset.heldout_rows:
             rows = round(rows * (1 - request.evaluation.heldout_fraction))
         resolved = resolve(request, parameters=model.parameters, rows=rows)
+        limits = resolve_limits(request.limits, self._limits)
         name = self._free_name(request, dataset.name)
         return self._queue.submit(
             TaskKind.TRAINING,
             name=name,
             request=request.model_dump(mode="json", exclude_unset=True),
-            resolved=resolved.to_json() | {"model": model.id, "dataset": dataset.id},
+            resolved=resolved.to_json() | {"model": model.id, "dataset": dataset.id, LIMITS: asdict(limits)},
+            priority=request.priority,
         )
 
     def plan(self, task: Task, task_dir: Path) -> Launch:

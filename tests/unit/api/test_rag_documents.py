@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,11 @@ def test_before_the_first_use_the_default_collection_is_empty_and_the_missing_em
         assert f"terakoya models pull {EMBEDDER}" in answer.json()["error"]
     assert empty.post("/rag/search", json={"query": "lamps"}).json()["code"] == "collection_not_found"
     assert list(Path(empty.app.state.container.data_dir.documents).iterdir()) == []  # type: ignore[attr-defined]
+
+
+def test_the_same_file_sent_many_times_at_once_is_one_document_with_one_task(client: TestClient) -> None:
+    with ThreadPoolExecutor(8) as pool:
+        answers = [answer.json() for answer in pool.map(lambda _: add(client, b"At once, eight times."), range(8))]
+    assert len({(answer["document_id"], answer["task_id"]) for answer in answers}) == 1
+    assert answers[0]["task_id"]
+    assert sorted(answer["duplicate"] for answer in answers) == [False] + [True] * 7

@@ -164,3 +164,63 @@ def test_the_api_describes_itself(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     assert {"/api/train", "/api/datasets/{name}", "/api/models/compare", "/api/tasks/{task_id}/events"} <= set(paths)
     assert not any(path.startswith("/train") for path in paths)
+
+
+def queued(client: TestClient, kind: TaskKind = TaskKind.TRAINING) -> str:
+    tasks = client.app.state.container.tasks  # type: ignore[attr-defined]
+    return str(tasks.submit(kind, name="r", request={}, resolved={"strategy": "lora"}).id)
+
+
+def queue(client: TestClient) -> list[str]:
+    return [task["id"] for task in client.get("/api/queue?kind=training").json()["tasks"]]
+
+
+def test_the_queue_is_put_in_order_held_and_resumed(fresh: TestClient) -> None:
+    first, second, third = (queued(fresh) for _ in range(3))
+    assert fresh.patch(f"/api/tasks/{third}", json={"priority": 7}).json()["priority"] == 7
+    assert queue(fresh) == [third, first, second]
+    moved = fresh.patch(f"/api/tasks/{second}", json={"front": True}).json()
+    assert (moved["priority"], queue(fresh)) == (7, [second, third, first])
+    assert fresh.post(f"/api/train/{third}/pause").json()["state"] == "paused"
+    assert queue(fresh) == [second, first]
+    assert fresh.post(f"/api/tasks/{third}/pause").json()["state"] == "paused"
+    assert fresh.post(f"/api/train/{third}/resume").json()["state"] == "queued"
+    assert queue(fresh) == [second, third, first], "its priority is kept"
+    pull = queued(fresh, TaskKind.PULL)
+    assert fresh.post(f"/api/train/{pull}/pause").json()["code"] == "task_not_found"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [{}, {"priority": 101}, {"priority": -101}, {"priority": 1, "front": True}, {"front": False}, {"place": 1}],
+)
+def test_an_order_that_is_none_is_refused(client: TestClient, body: dict[str, object]) -> None:
+    answer = client.patch(f"/api/tasks/{queued(client)}", json=body)
+    assert (answer.status_code, answer.json()["code"]) == (422, "validation_error")
+
+
+def test_an_ended_task_has_no_place_and_cannot_be_paused(client: TestClient) -> None:
+    task_id = queued(client)
+    client.post(f"/api/tasks/{task_id}/cancel")
+    for answer in (
+        client.patch(f"/api/tasks/{task_id}", json={"priority": 1}),
+        client.post(f"/api/tasks/{task_id}/pause"),
+    ):
+        assert (answer.status_code, answer.json()["code"]) == (409, "conflict")
+
+
+@pytest.mark.parametrize(
+    ("limits", "field"),
+    [
+        ({"max_hours": 0}, "max_hours"),
+        ({"max_hours": 10_000}, "max_hours"),
+        ({"no_progress_minutes": 0.1}, "no_progress_minutes"),
+        ({"max_restarts": -1}, "max_restarts"),
+        ({"max_restarts": 101}, "max_restarts"),
+        ({"patience": 1}, "patience"),
+    ],
+)
+def test_limits_are_bounded(client: TestClient, limits: dict[str, object], field: str) -> None:
+    answer = client.post("/api/train", json={"model": "m", "dataset": "d", "limits": limits})
+    assert answer.status_code == 422
+    assert f"body.limits.{field}" in [each["field"] for each in answer.json()["fields"]]

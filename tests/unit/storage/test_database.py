@@ -16,10 +16,11 @@ from sqlalchemy.exc import IntegrityError
 
 from terakoya.domain.tasks import NewModel
 from terakoya.exceptions import AppException
-from terakoya.storage.database import HEAD, alembic_config, migrate, reading, writing
+from terakoya.storage.database import HEAD, alembic_config, database_engine, migrate, reading, writing
 from terakoya.storage.files import DataDir
 from terakoya.storage.model_repository import SqlModelRepository
 from terakoya.storage.tables import Base
+from terakoya.storage.task_repository import SqlTaskRepository
 
 
 def test_an_acknowledged_commit_is_on_disk_and_references_hold(engine: Engine) -> None:
@@ -105,3 +106,27 @@ def test_a_migration_is_one_transaction(tmp_path: Path, monkeypatch: pytest.Monk
     connection = sqlite3.connect(tmp_path / "half.db")
     assert connection.execute("SELECT name FROM sqlite_master").fetchall() == []
     connection.close()
+
+
+def test_what_waited_under_an_older_version_keeps_its_order(tmp_path: Path) -> None:
+    from alembic import command
+
+    engine = database_engine(f"sqlite:///{tmp_path / 'old.db'}")
+    configuration = alembic_config()
+    row = (
+        "INSERT INTO tasks (id, kind, name, state, request, resolved, created_at, queued_at, attempt, fencing_token, "
+        "result, announced) VALUES ('{id}', 'training', 'n', '{state}', '{{}}', '{{}}', '2026-01-01', '{at}', 1, 0, "
+        "'{{}}', 0)"
+    )
+    with engine.begin() as connection:
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, "r0002")
+        for task_id, state, at in (
+            ("b", "queued", "2026-01-02"),
+            ("a", "queued", "2026-01-03"),
+            ("c", "failed", "2026"),
+        ):
+            connection.exec_driver_sql(row.format(id=task_id, state=state, at=at))
+    migrate(engine)
+    assert [task.id for task in SqlTaskRepository(engine, DataDir(tmp_path)).queue()] == ["b", "a"]
+    engine.dispose()

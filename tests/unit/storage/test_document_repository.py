@@ -213,3 +213,18 @@ def test_a_document_whose_task_ended_badly_is_failed_until_the_task_is_queued_ag
     assert failed.error
     tasks.requeue(task.id)
     assert documents.find_document(document.id).status is DocumentStatus.QUEUED
+
+
+def test_a_failed_document_waits_again_as_soon_as_its_task_is_resumed(
+    documents: SqlDocumentRepository, tasks: SqlTaskRepository, manuals: CollectionInfo, tmp_path: Path
+) -> None:
+    document = add(documents, tmp_path, manuals)
+    task = tasks.claim(tasks.add(TaskKind.INGEST, "x", {}, {}).id)
+    documents.set_task(document.id, task.id)
+    documents.set_indexing(document.id)
+    documents.set_failed(document.id, error="it has no text", error_code="unreadable_document")
+    tasks.finish(task, TaskState.FAILED, error="it has no text")
+    assert documents.find_document(document.id).status is DocumentStatus.FAILED
+    tasks.requeue(task.id)
+    again = documents.find_document(document.id)
+    assert (again.status, again.error, again.error_code) == (DocumentStatus.QUEUED, None, None)

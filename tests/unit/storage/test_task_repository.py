@@ -76,7 +76,7 @@ def test_a_final_state_is_final(tasks: SqlTaskRepository) -> None:
     tasks.finish(task, TaskState.SUCCEEDED)
     with pytest.raises(StaleWriter, match="already succeeded"):
         tasks.finish(task, TaskState.FAILED)
-    with pytest.raises(Conflict, match="only a failed or cancelled one"):
+    with pytest.raises(Conflict, match="only a failed, cancelled or paused one"):
         tasks.requeue(task.id)
 
 

@@ -53,7 +53,7 @@ def error_codes() -> set[str]:
     return (
         raised
         | {"http_error", "internal_error", "method_not_allowed", "validation_error"}
-        | {"cancelled", "server_ended", "worker_died", "worker_error"}
+        | {"cancelled", "server_ended", "time_limit", "worker_died", "worker_error"}
     )
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from terakoya.domain.tasks import Task, TaskKind, TaskState
+from terakoya.domain.tasks import MAX_PRIORITY, MIN_PRIORITY, Task, TaskKind, TaskState
 
 
 class TaskView(BaseModel):
@@ -23,6 +23,10 @@ class TaskView(BaseModel):
     started_at: datetime | None
     finished_at: datetime | None
     attempt: int
+    priority: int
+    worked_seconds: float
+    """By the processes of earlier attempts; of an ended task by all of them."""
+    device: str | None
     error: str | None
     error_code: str | None
     model_id: str | None
@@ -58,6 +62,20 @@ class CancelRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     keep: bool = Field(default=False, description="training: stop now, but evaluate and register what was learned")
+
+
+class OrderRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    priority: int | None = Field(default=None, ge=MIN_PRIORITY, le=MAX_PRIORITY)
+    """The higher starts first; among equals the one that was queued first."""
+    front: bool = Field(default=False, description="make it the next of its kind to start")
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> OrderRequest:
+        if (self.priority is not None) == self.front:
+            raise ValueError("give either a priority or front: true")
+        return self
 
 
 class EventList(BaseModel):

@@ -191,4 +191,5 @@ async def _patiently(call: Callable[[], Awaitable[Result]], observer: Observer) 
             message = f"{error}; trying again in {pause_seconds:g} s"
             observer.notify(EventType.WARNING, code="waiting", message=message)
             await asyncio.sleep(pause_seconds)
+            observer.notify(EventType.LOG, message="trying again")  # from here on it is at work, not waiting
     return await call()

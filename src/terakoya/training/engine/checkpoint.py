@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -52,6 +52,10 @@ class Position:
     evaluations_since_best: int = 0
 
 
+class Unusable(Exception):
+    """A checkpoint that is not gone on from, with the reason. Never leaves this module."""
+
+
 class Checkpoints:
     def __init__(self, directory: Path, *, fingerprint: str) -> None:
         """``fingerprint`` tells the run's configuration; a checkpoint with another one is not resumed from."""
@@ -85,20 +89,37 @@ class Checkpoints:
                 shutil.rmtree(old, ignore_errors=True)
         return final, sum(path.stat().st_size for path in final.iterdir())
 
-    def restore(self, parameters: Mapping[str, nn.Parameter], optimizer: Optimizer) -> Position | None:
-        """Load the newest checkpoint that verifies into weights and optimizer; None if there is none."""
+    def restore(
+        self,
+        parameters: Mapping[str, nn.Parameter],
+        optimizer: Optimizer,
+        *,
+        on_skip: Callable[[str, str], None] | None = None,
+    ) -> Position | None:
+        """Load the newest checkpoint that verifies into weights and optimizer; None if there is none.
+
+        ``on_skip`` is told the name of each that does not, and why.
+        """
         for _, path in self._all():
-            position = self._verified(path)
-            if position is not None:
-                _load(path, parameters, optimizer)
-                return position
+            try:
+                position = self._verify(path)
+            except Unusable as error:
+                if on_skip is not None:
+                    on_skip(path.name, str(error))
+                continue
+            _load(path, parameters, optimizer)
+            return position
         return None
 
     def load_weights(self, step: int, parameters: Mapping[str, nn.Parameter]) -> None:
         """Load the trained weights of that step's checkpoint. Raises: TrainingError if it is not there or damaged."""
         path = self._directory / f"step-{step}"
-        if self._verified(path) is None:
-            raise TrainingError(f"the checkpoint of step {step}, which is to be kept, is missing or damaged")
+        try:
+            self._verify(path)
+        except Unusable as error:
+            raise TrainingError(
+                f"the checkpoint of step {step}, which is to be kept, cannot be used: {error}"
+            ) from error
         _load_weights(path, parameters)
 
     def _all(self) -> list[tuple[int, Path]]:
@@ -108,14 +129,19 @@ class Checkpoints:
         found = [(_NAME.fullmatch(path.name), path) for path in self._directory.iterdir()]
         return sorted(((int(match[1]), path) for match, path in found if match), reverse=True)
 
-    def _verified(self, path: Path) -> Position | None:
+    def _verify(self, path: Path) -> Position:
+        """Raises: Unusable."""
         try:
             manifest = (path / MANIFEST).read_bytes()
             verify_manifest(path, hashlib.sha256(manifest).hexdigest())
             state: dict[str, Any] = json.loads((path / _STATE).read_bytes())
-        except (OSError, ValueError, KeyError, AppException):
-            return None
-        return Position(**state) if state.pop("fingerprint") == self._fingerprint else None
+            fingerprint = state.pop("fingerprint")
+            position = Position(**state)
+        except (OSError, ValueError, KeyError, TypeError, AppException) as error:
+            raise Unusable(f"it is damaged ({error})") from error
+        if fingerprint != self._fingerprint:
+            raise Unusable("it is of another configuration, model or dataset")
+        return position
 
 
 def _save_tensors(tensors: dict[str, Tensor], path: Path) -> None:

@@ -35,6 +35,7 @@ class Stop(StrEnum):
     COMPLETED = "completed"
     CANCEL = "cancel"
     FINISH = "finish"
+    PAUSE = "pause"
     EARLY = "early_stopping"
 
 

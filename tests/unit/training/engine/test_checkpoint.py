@@ -84,9 +84,15 @@ def test_a_damaged_checkpoint_is_passed_over_for_an_older_one(
     trained(checkpoints, 3)
     damage(tmp_path / "checkpoints" / "step-3")  # type: ignore[operator]
     parameters = some_parameters()
-    position = checkpoints.restore(parameters, make_optimizer(parameters, weight_decay=0.0))
+    skipped: list[tuple[str, str]] = []
+    position = checkpoints.restore(
+        parameters, make_optimizer(parameters, weight_decay=0.0), on_skip=lambda *told: skipped.append(told)
+    )
     assert position is not None
     assert position.step == 2
+    [(name, reason)] = skipped
+    assert name == "step-3"
+    assert reason.startswith("it is damaged")
 
 
 def test_a_half_written_one_is_not_seen_and_does_not_hinder(checkpoints: Checkpoints, tmp_path: Path) -> None:

@@ -1,0 +1,42 @@
+"""Which devices training tasks may work on, and how a process is held to one of them. Asks the driver's own tool, never
+torch.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+
+CPU = "cpu"
+_VISIBLE = "CUDA_VISIBLE_DEVICES"
+_GPU = "cuda:"
+
+
+def training_devices(wanted: Sequence[str], environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the devices that are set; without any, every GPU this process may see, else the CPU."""
+    if wanted:
+        return tuple(dict.fromkeys(wanted))
+    visible = environment.get(_VISIBLE)
+    names = _gpus() if visible is None else [name.strip() for name in visible.split(",")]
+    gpus = tuple(_GPU + name for name in names if name and not name.startswith("-"))
+    return gpus or (CPU,)
+
+
+def environment_for(device: str | None) -> dict[str, str]:
+    """Return the variables that let a process see this device and no other; none for a task without a device."""
+    if device is None:
+        return {}
+    return {_VISIBLE: "" if device == CPU else device.removeprefix(_GPU)}
+
+
+def _gpus() -> list[str]:
+    tool = shutil.which("nvidia-smi")
+    if tool is None:
+        return []
+    query = [tool, "--query-gpu=index", "--format=csv,noheader"]
+    try:
+        answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
+    except (OSError, subprocess.SubprocessError):
+        return []
+    return [line.strip() for line in answer.splitlines() if line.strip().isdigit()]
