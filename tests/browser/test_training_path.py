@@ -127,7 +127,9 @@ def read_the_report(page: Page) -> None:
     expect(report).to_be_visible(timeout=PATIENCE_MS)
     expect(report).to_contain_text("Judged on 4 examples")
     expect(report.locator(".example")).to_have_count(4)
-    expect(report.locator(".track")).to_have_count(4)
+    expect(report.locator(".track")).to_have_count(6)  # right answers, loss, general English text
+    expect(report).to_contain_text("General text, English: loss")
+    expect(report).to_contain_text("General text, Japanese: not applicable")
     expect(page.locator("#run-state")).to_have_text("done")
     expect(page.locator("#tile-step")).to_have_text(f"{STEPS} / {STEPS}")
     picture(page, "report")

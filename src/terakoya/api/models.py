@@ -7,14 +7,19 @@ from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import StreamingResponse
+from fastapi.responses import PlainTextResponse, StreamingResponse
 
 from terakoya.api import server_sent
 from terakoya.api.dependencies import Models
 from terakoya.api.schemas.models import CompareRequest, ModelList, ModelView, PullRequest
 from terakoya.api.schemas.tasks import TaskAccepted
+from terakoya.models.model_card import card_of
 
 router = APIRouter(tags=["models"])
+
+
+class MarkdownResponse(PlainTextResponse):
+    media_type = "text/markdown"
 
 
 @router.get("/api/models")
@@ -26,6 +31,12 @@ def list_models(models: Models) -> ModelList:
 @router.get("/api/models/{model_id}")
 def get_model(model_id: str, models: Models) -> ModelView:
     return ModelView.of(models.get(model_id), {info.id: info for info in models.list()})
+
+
+@router.get("/api/models/{model_id}/card", response_class=MarkdownResponse)
+def get_card(model_id: str, models: Models) -> MarkdownResponse:
+    """What is known of a model, as Markdown: where it comes from, what it learned, how it was judged, its limits."""
+    return MarkdownResponse(card_of(models.get(model_id)))
 
 
 @router.delete("/api/models/{model_id}", status_code=204)

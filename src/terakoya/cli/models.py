@@ -61,6 +61,14 @@ def show(model: ModelArgument, json_output: JsonOption = False) -> None:
     print_info(info)
 
 
+@app.command("card", help=_("Print a model's card: its origin, data, settings, scores, licence and limits."))
+def card(model: ModelArgument) -> None:
+    from terakoya.cli.connection import connect
+
+    with connect() as connection:
+        say(connection.client.models.card(model))
+
+
 @app.command("pull", help=_("Fetch a model, checked against its pinned hash."))
 def pull(
     source: Annotated[str, typer.Argument(help=_("Id of a starter model, or a source."), show_default=False)],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from terakoya.cli.output import duration_text, print_table, say, size_text
@@ -18,8 +18,10 @@ def print_report(report: Mapping[str, Any]) -> None:
     print_table(
         ("", _("before"), _("after"), _("difference (95% interval)")),
         [
-            (_("exact match"), *_row(heldout["exact_match"], _percent, _points)),
+            (_exact_name(heldout), *_row(heldout["exact_match"], _percent, _points)),
+            *_text_rows(heldout),
             (_("loss per token"), *_row(heldout["loss"], _number, _signed)),
+            *_canary_rows(report.get("canaries") or ()),
         ],
         empty="",
     )
@@ -43,6 +45,47 @@ def print_report(report: Mapping[str, Any]) -> None:
     _print_cost(report.get("cost") or {})
     if verdict := report.get("verdict"):
         say(_verdict_text(verdict))
+    if report.get("canaries"):
+        say(" ".join(map(_canary_text, report["canaries"])))
+
+
+def _exact_name(heldout: Mapping[str, Any]) -> str:
+    return _("label accuracy") if heldout.get("answers") == "labels" else _("exact match")
+
+
+def _text_rows(heldout: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    names = (("chrf", "chrF"), ("token_f1", _("token F1")))
+    return [(name, *_row(heldout[key], _number, _signed)) for key, name in names if heldout.get(key)]
+
+
+def _canary_rows(canaries: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+    """Bits per byte, and the change as a share of what it was."""
+    return [
+        (
+            _("general %(language)s, bits per byte", language=shared(f"language.{canary['language']}")),
+            _number(canary["before"]["value"]),
+            _number(canary["after"]["value"]),
+            f"{_change(canary['change']['value'])} "
+            f"({_change(canary['change']['low'])} .. {_change(canary['change']['high'])})",
+        )
+        for canary in canaries
+        if canary["is_applicable"]
+    ]
+
+
+def _canary_text(canary: Mapping[str, Any]) -> str:
+    """What became of general text in this language; an unknown code goes by its name."""
+    change = canary.get("change") or {}
+    return shared(
+        f"canary.{canary['code']}",
+        language=shared(f"language.{canary['language']}"),
+        change=_change(change.get("value")),
+        before=f"{canary['before']['value']:.2f}",
+    )
+
+
+def _change(value: float | None) -> str:
+    return "-" if value is None else f"{100 * value:+.1f}%"
 
 
 def _verdict_text(verdict: Mapping[str, Any]) -> str:

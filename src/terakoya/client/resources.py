@@ -124,6 +124,10 @@ class Models(_Resource):
     def get(self, id_or_name: str) -> Json:
         return self._object("GET", f"/api/models/{_part(id_or_name)}")
 
+    def card(self, id_or_name: str) -> str:
+        """The model card, as Markdown."""
+        return self._transport.text(f"/api/models/{_part(id_or_name)}/card")
+
     def pull(self, source: str, *, name: str | None = None) -> str:
         """Queue fetching a model from a source that the server knows. Returns the task id at once."""
         body = {"source": source} | ({"name": name} if name else {})

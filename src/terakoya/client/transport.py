@@ -36,13 +36,12 @@ class Transport:
 
         Raises: the ``AppException`` that the server raised; Unavailable if none answers.
         """
-        try:
-            answer = self._http.request(method, path, **options)
-        except httpx.TransportError as error:
-            raise self._unavailable(error) from error
-        if answer.is_error or answer.is_redirect:
-            raise error_from_body(answer.status_code, answer.content)
+        answer = self._answer(method, path, **options)
         return answer.json() if answer.content else None
+
+    def text(self, path: str, **options: Any) -> str:
+        """GET what is no JSON. Raises: as ``request``."""
+        return self._answer("GET", path, **options).text
 
     def server_sent_events(self, path: str, *, json_body: Json) -> Iterator[Json]:
         """POST and yield each ``data:`` line of the answer, decoded, until ``[DONE]``."""
@@ -63,6 +62,15 @@ class Transport:
 
     def close(self) -> None:
         self._http.close()
+
+    def _answer(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            answer = self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise self._unavailable(error) from error
+        if answer.is_error or answer.is_redirect:
+            raise error_from_body(answer.status_code, answer.content)
+        return answer
 
     def _unavailable(self, error: Exception) -> Unavailable:
         reason = str(error) or type(error).__name__

@@ -24,7 +24,7 @@ class EventType(StrEnum):
     """when: "before" | "during" | "after"; split; loss; exact_match?; examples; during: step, under early stopping
     is_best, best_step; detail of progress: done, total."""
     CANARY = "canary"
-    """when: "before" | "after"; language; bits_per_byte; texts."""
+    """when: "before" | "after"; language; bits_per_byte; passages."""
     SAMPLE = "sample"
     """step; samples: [{prompt, text, reference, is_cut}], answers to fixed prompts while it trains."""
     RESOURCES = "resources"

@@ -5,20 +5,25 @@ decoding would give the reference; only where it would not is anything generated
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from dataclasses import fields as dataclass_fields
+from enum import StrEnum
 from typing import Any, Self
 
 import torch
 from torch import nn
 
 from terakoya.data.tokenization import EncodedExample
-from terakoya.evaluation.metrics import is_exact_match, may_become
+from terakoya.evaluation.metrics import is_exact_match, may_become, normalise_answer
 from terakoya.exceptions import InvalidDataset, TrainingError
 from terakoya.models.generation import generate_batch, stop_ids_of
 from terakoya.models.label_forward import LabelForward
+from terakoya.models.length_batches import length_batches
 
+SHOWN = 50
+_SHORT_ANSWER_TOKENS = 32
+_MOST_LABELS = 200
 Progress = Callable[[int, int], None]
 """Hears (examples done, examples); what it raises ends the evaluation."""
 
@@ -54,6 +59,32 @@ class HeldoutScores:
         return cls(**{field.name: list(fields[field.name]) for field in dataclass_fields(cls)})
 
 
+class AnswerKind(StrEnum):
+    """What the expected answers of some rows are, and so what tells a good one."""
+
+    LABELS = "labels"
+    """Few different short ones: right or wrong, label by label."""
+    SHORT = "short"
+    """Right or wrong."""
+    TEXT = "text"
+    """So long that nobody expects them word for word: how near they come counts."""
+
+
+def answer_kind(encoded: Sequence[EncodedExample]) -> AnswerKind:
+    """Nine in ten short references are short answers; they are labels where each occurs twice on average."""
+    short = sum(len(example.answer_ids) <= _SHORT_ANSWER_TOKENS for example in encoded)
+    if short < 0.9 * len(encoded):
+        return AnswerKind.TEXT
+    different = len({normalise_answer(example.answer) for example in encoded})
+    return AnswerKind.LABELS if 2 <= different <= min(_MOST_LABELS, len(encoded) / 2) else AnswerKind.SHORT
+
+
+def text_sample(encoded: Sequence[EncodedExample], shown: int = SHOWN) -> list[int]:
+    """Return which answers are written out where text scores are wanted: evenly over all, the same before and after."""
+    count = min(shown, len(encoded))
+    return [number * len(encoded) // count for number in range(count)]
+
+
 def default_max_new_tokens(encoded: Sequence[EncodedExample]) -> int:
     """Somewhat more than the longest reference."""
     return max(len(example.answer_ids) for example in encoded) + 8
@@ -66,14 +97,15 @@ def evaluate_heldout(
     *,
     max_new_tokens: int | None = None,
     batch_tokens: int = 2048,
-    shown: int = 50,
+    shown: int = SHOWN,
     progress: Progress | None = None,
 ) -> HeldoutScores:
     """Score every example under the module as it is (an adapter that is switched off stays off).
 
     ``max_new_tokens`` cuts generated answers. Of the answers that are certainly wrong the first ``shown`` are
-    generated, for people to read; of those that another tokenisation could still make right, all. ``batch_tokens``
-    bounds how much is done between two calls of ``progress``.
+    generated, for people to read (of texts those of ``text_sample``, so that scores of them are of a fair sample); of
+    those that another tokenisation could still make right, all. ``batch_tokens`` bounds how much is done between two
+    calls of ``progress``.
     Raises: InvalidDataset without examples; TrainingError if a loss is not a finite number.
     """
     if not encoded:
@@ -117,16 +149,21 @@ class _Evaluation:
 
     def run(self, max_new_tokens: int) -> HeldoutScores:
         self._score()
-        self._generate(sorted(self._wrong)[: self._shown], max_new_tokens)
+        self._generate(self._worth_reading(), max_new_tokens)
         # Whether these match is at stake: they may be as long as any reference.
         self._generate(self._open, max(max_new_tokens, default_max_new_tokens(self._encoded)))
         counts = [len(example.answer_ids) for example in self._encoded]
         return HeldoutScores(self._loss_sums, counts, self._exact, self._predictions, self._cut)
 
+    def _worth_reading(self) -> list[int]:
+        if answer_kind(self._encoded) is AnswerKind.TEXT:
+            return sorted(set(self._wrong) & set(text_sample(self._encoded, self._shown)))
+        return sorted(self._wrong)[: self._shown]
+
     def _score(self) -> None:
         forward = LabelForward.choose(self._module, self._encoded[:2])
         lengths = [len(example.input_ids) for example in self._encoded]
-        for batch in _batches(lengths, self._batch_tokens):
+        for batch in length_batches(lengths, self._batch_tokens):
             rows = [self._encoded[index] for index in batch]
             losses, likeliest = (labels.tolist() for labels in forward.predict(rows))
             start = 0
@@ -161,7 +198,7 @@ class _Evaluation:
     def _generate(self, indices: Sequence[int], max_new_tokens: int) -> None:
         stop_ids = stop_ids_of(self._module, self._tokenizer) | {row.answer_ids[-1] for row in self._encoded}
         lengths = [len(self._encoded[index].prompt_ids) + max_new_tokens for index in indices]
-        for batch in _batches(lengths, self._batch_tokens):
+        for batch in length_batches(lengths, self._batch_tokens):
             chosen = [indices[position] for position in batch]
             prompts = [self._encoded[index].prompt_ids for index in chosen]
             said = generate_batch(
@@ -182,13 +219,3 @@ class _Evaluation:
         self._done = done
         if self._progress is not None:
             self._progress(done, len(self._encoded))
-
-
-def _batches(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
-    """Yield positions, longest first, so many that the longest times their number stays in the budget."""
-    order = sorted(range(len(lengths)), key=lambda position: -lengths[position])
-    start = 0
-    while start < len(order):
-        rows = max(1, budget // lengths[order[start]])
-        yield order[start : start + rows]
-        start += rows

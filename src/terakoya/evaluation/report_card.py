@@ -1,13 +1,23 @@
 """The report card of a run: is the model better at what it was taught, by how much, and how sure is that? Pure
 arithmetic on two sets of scores; the result is plain JSON that is written once as ``report.json``.
 
-    version        1
+    version        2
     model, dataset, strategy, configuration, cost   as given
     heldout        examples: how many answers were judged
+                   answers: "labels" | "short" | "text", what the expected ones are
                    exact_match, loss: {before, after, difference}, each {value, low, high}: 95% intervals, low and
                    high null where one example allows none; loss is per label token, in nats; difference is after
                    minus before on the same examples
                    mcnemar_p: that flips in both directions are equally likely
+                   chrf, token_f1: the same of 0 to 1, where the answers are texts, on the ``written`` answers that were
+                   written out before and after; else null
+    labels         where the answers are labels, up to 50 {label, examples, before, after}: how many were right, those
+                   that lost most first; else null
+    canaries       one a language: {language, version, passages, is_applicable, before, after, change, code}; before
+                   and after in bits per byte of general text, change relative to before; not applicable, and without
+                   an after, where the model had none of the language
+    forgetting     code: the worst of the canaries' ("worse" | "slightly_worse" | "no_clear_change" | "better"); text:
+                   that in English
     flips          gained, lost: answers that became right, or wrong
     examples       up to 50 {row, prompt, reference, before, after, before_exact, after_exact, before_cut, after_cut},
                    flips first; before or after is null where that answer was only scored; cut: it went on
@@ -23,7 +33,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from terakoya.data.tokenization import EncodedExample
-from terakoya.evaluation.heldout import HeldoutScores
+from terakoya.evaluation.canaries import forgetting
+from terakoya.evaluation.heldout import AnswerKind, HeldoutScores, answer_kind, text_sample
+from terakoya.evaluation.metrics import chrf, normalise_answer, token_f1
 from terakoya.evaluation.statistics import (
     Interval,
     bootstrap_mean,
@@ -32,10 +44,10 @@ from terakoya.evaluation.statistics import (
     wilson_interval,
 )
 
-VERSION = 1
+VERSION = 2
 MAX_EXAMPLES = 50
+MAX_LABELS = 50
 _KEPT_FOR_WRONG = 10
-_SHORT_ANSWER_TOKENS = 32
 _SIGNIFICANT = 0.05
 
 
@@ -53,6 +65,7 @@ def build_report(
     after: HeldoutScores,
     encoded: Sequence[EncodedExample],
     *,
+    canaries: Sequence[Mapping[str, Any]],
     model: Mapping[str, Any],
     dataset: Mapping[str, Any],
     strategy: str,
@@ -64,6 +77,7 @@ def build_report(
     gained, lost = _flips(before, after)
     exact_match, loss = _exact_match(before, after), _loss(before, after, seed)
     p = mcnemar_p(len(gained), len(lost))
+    kind = answer_kind(encoded)
     return {
         "version": VERSION,
         "model": dict(model),
@@ -71,14 +85,19 @@ def build_report(
         "strategy": strategy,
         "heldout": {
             "examples": len(encoded),
+            "answers": str(kind),
             "exact_match": {side: interval.to_json() for side, interval in exact_match.items()},
             "loss": {side: interval.to_json() for side, interval in loss.items()},
             "mcnemar_p": p,
+            **_text_scores(before, after, encoded, kind, seed),
         },
+        "labels": _labels(before, after, encoded) if kind is AnswerKind.LABELS else None,
+        "canaries": [dict(canary) for canary in canaries],
+        "forgetting": forgetting(canaries),
         "flips": {"gained": len(gained), "lost": len(lost)},
         "examples": [_example(index, before, after, encoded[index]) for index in _shown(before, after)],
         "cost": dict(cost),
-        "verdict": _verdict(exact_match, loss, p, before, after),
+        "verdict": _verdict(exact_match, loss, p, before, after, kind),
         "configuration": dict(configuration),
     }
 
@@ -99,6 +118,38 @@ def _loss(before: HeldoutScores, after: HeldoutScores, seed: int) -> dict[str, I
         "after": bootstrap_mean(after.loss_sums, after.label_counts, seed=seed),
         "difference": bootstrap_mean(changes, after.label_counts, seed=seed),
     }
+
+
+def _text_scores(
+    before: HeldoutScores, after: HeldoutScores, encoded: Sequence[EncodedExample], kind: AnswerKind, seed: int
+) -> dict[str, Any]:
+    """Of the answers in the fair sample that were written out, or were the reference, on both sides."""
+    if kind is not AnswerKind.TEXT:
+        return {"written": None, "chrf": None, "token_f1": None}
+    pairs = [
+        (old, new, encoded[index].answer)
+        for index in text_sample(encoded)
+        if (old := before.predictions[index]) is not None and (new := after.predictions[index]) is not None
+    ]
+    scores: dict[str, Any] = {"written": len(pairs)}
+    for name, score in (("chrf", chrf), ("token_f1", token_f1)):
+        sides = [[score(pair[side], pair[2]) for pair in pairs] for side in (0, 1)]
+        changes = [new - old for old, new in zip(*sides, strict=True)]
+        figures = {"before": sides[0], "after": sides[1], "difference": changes}
+        scores[name] = {key: bootstrap_mean(values, seed=seed).to_json() for key, values in figures.items()}
+    return scores
+
+
+def _labels(before: HeldoutScores, after: HeldoutScores, encoded: Sequence[EncodedExample]) -> list[dict[str, Any]]:
+    rows: dict[str, dict[str, Any]] = {}
+    for old, new, example in zip(before.exact, after.exact, encoded, strict=True):
+        label = normalise_answer(example.answer)
+        row = rows.setdefault(label, {"label": label, "examples": 0, "before": 0, "after": 0})
+        row["examples"] += 1
+        row["before"] += old
+        row["after"] += new
+    worst = sorted(rows.values(), key=lambda row: (row["after"] - row["before"], row["after"] / row["examples"]))
+    return worst[:MAX_LABELS]
 
 
 def _flips(before: HeldoutScores, after: HeldoutScores) -> tuple[list[int], list[int]]:
@@ -145,10 +196,12 @@ def _verdict(
     p: float,
     before: HeldoutScores,
     after: HeldoutScores,
+    kind: AnswerKind,
 ) -> dict[str, Any]:
-    """Decide by exact match where nine in ten references are short and either side got one right, else by loss."""
-    short = sum(count <= _SHORT_ANSWER_TOKENS for count in after.label_counts) >= 0.9 * len(after.label_counts)
-    by_match = short and any((*before.exact, *after.exact))
+    """Decide by exact match where the answers are short and either side got one right, else by loss: of texts it is
+    the finer measure, chrF and F1 stand beside it.
+    """
+    by_match = kind is not AnswerKind.TEXT and any((*before.exact, *after.exact))
     chosen = exact_match if by_match else loss
     difference = chosen["difference"]
     is_clear = difference.excludes_zero and (p < _SIGNIFICANT or not by_match)
@@ -161,12 +214,13 @@ def _verdict(
         "low": difference.low,
         "high": difference.high,
     }
-    text = _in_words(code, difference, figures, by_match=by_match)
+    name = "Loss per token" if not by_match else "Label accuracy" if kind is AnswerKind.LABELS else "Exact match"
+    text = _in_words(name, code, difference, figures, by_match=by_match)
     return {"code": code, "metric": "exact_match" if by_match else "loss", "text": text, **figures}
 
 
-def _in_words(code: str, difference: Interval, figures: Mapping[str, Any], *, by_match: bool) -> str:
-    name, unit, scale, form = ("Exact match", " points", 100, ".1f") if by_match else ("Loss per token", "", 1, ".3f")
+def _in_words(name: str, code: str, difference: Interval, figures: Mapping[str, Any], *, by_match: bool) -> str:
+    unit, scale, form = (" points", 100, ".1f") if by_match else ("", 1, ".3f")
     percent = "%" if by_match else ""
     start, end = (f"{figures[side] * scale:{form}}{percent}" for side in ("before", "after"))
     opening = {"better": "Better", "worse": "Worse", "no_clear_difference": "No clear difference"}[code]

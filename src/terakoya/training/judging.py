@@ -1,5 +1,5 @@
-"""The last phase of a run: score the held-out rows before and after, and write the report card once. Knows how to
-get at the model as it was; what the scores mean is ``evaluation/``'s.
+"""The last phase of a run: score held-out rows and general text before and after, and make the report card. Knows how
+to get at the model as it was; what the scores mean is ``evaluation/``'s.
 """
 
 from __future__ import annotations
@@ -8,13 +8,13 @@ import json
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from torch import nn
 
 from terakoya.data.tokenization import EncodedExample
 from terakoya.domain.events import EventType, Observer, Phase
+from terakoya.evaluation.canaries import LANGUAGES, CanaryScores, canary_set, compare_canaries, evaluate_canaries
 from terakoya.evaluation.heldout import HeldoutScores, evaluate_heldout
 from terakoya.evaluation.report_card import before_key, build_report
 from terakoya.models.base_loader import LoadedModel
@@ -23,11 +23,23 @@ from terakoya.storage.json_text import to_json
 from terakoya.training.spec import RunSpec
 from terakoya.training.strategy import TrainingStrategy
 
+_Found = TypeVar("_Found", HeldoutScores, CanaryScores)
+_Progress = Callable[[int], None]
+"""Hears how much of a phase is done; raises if the run is to end."""
+
 
 class Tick(Protocol):
     """Tells progress; raises if the run is to end."""
 
     def __call__(self, phase: Phase, done: int, total: int) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Of one state of the model."""
+
+    heldout: HeldoutScores
+    canaries: list[CanaryScores]
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,28 +54,31 @@ class Judge:
 
     def judge(
         self, strategy: TrainingStrategy, module: nn.Module, load_base: Callable[[], LoadedModel]
-    ) -> tuple[HeldoutScores, HeldoutScores]:
-        """Return the scores before and after training; those of the unchanged model are computed once and cached."""
-        before = self._cached_before()
-        if before is None:
-            before = self._before(strategy, module, load_base)
-            self._cache(before)
+    ) -> tuple[Scores, Scores]:
+        """Return the scores before and after training; those of the unchanged model are computed once and cached.
+
+        Afterwards only the languages that the model had before are looked at.
+        """
+        before = self._before(strategy, module, load_base)
         self._announce("before", before)
-        after = self._score(Phase.EVALUATING_AFTER, module)
+        known = [scores.language for scores in before.canaries if scores.is_known]
+        progress = self._progress(Phase.EVALUATING_AFTER, known)
+        after = Scores(self._score(module, progress), [self._listen(module, each, progress) for each in known])
         self._announce("after", after)
         return before, after
 
     def report(
-        self,
-        scores: tuple[HeldoutScores, HeldoutScores],
-        *,
-        configuration: dict[str, Any],
-        cost: dict[str, Any],
+        self, scores: tuple[Scores, Scores], *, configuration: dict[str, Any], cost: dict[str, Any]
     ) -> dict[str, Any]:
         info = self.spec.model.info
+        seed = self.spec.resolved.seed
+        before, after = scores
+        later = {each.language: each for each in after.canaries}
         return build_report(
-            *scores,
+            before.heldout,
+            after.heldout,
             self.heldout,
+            canaries=[compare_canaries(each, later.get(each.language), seed=seed) for each in before.canaries],
             model={"id": info.id, "name": info.name, "sha256": info.content_sha256},
             dataset={
                 "id": self.spec.dataset_id,
@@ -73,52 +88,86 @@ class Judge:
             strategy=self.spec.resolved.strategy,
             cost=cost,
             configuration=configuration,
-            seed=self.spec.resolved.seed,
+            seed=seed,
         )
 
-    def _before(
-        self, strategy: TrainingStrategy, module: nn.Module, load_base: Callable[[], LoadedModel]
-    ) -> HeldoutScores:
-        with strategy.as_before(module) as unchanged:
-            return self._score(Phase.EVALUATING_BEFORE, load_base().module if unchanged is None else unchanged)
+    def _before(self, strategy: TrainingStrategy, module: nn.Module, load_base: Callable[[], LoadedModel]) -> Scores:
+        heldout = self._cached(self._heldout_key(), HeldoutScores.from_json)
+        canaries = {each: self._cached(self._canary_key(each), CanaryScores.from_json) for each in LANGUAGES}
+        missing = [language for language, scores in canaries.items() if scores is None]
+        if heldout is None or missing:
+            progress = self._progress(Phase.EVALUATING_BEFORE, missing)
+            with strategy.as_before(module) as unchanged:
+                if unchanged is None:
+                    unchanged = load_base().module
+                if heldout is None:
+                    heldout = self._score(unchanged, progress)
+                    self._cache(self._heldout_key(), heldout)
+                for language in missing:
+                    canaries[language] = scores = self._listen(unchanged, language, progress)
+                    self._cache(self._canary_key(language), scores)
+        return Scores(heldout, [scores for scores in canaries.values() if scores is not None])
 
-    def _score(self, phase: Phase, module: nn.Module) -> HeldoutScores:
-        self.tick(phase, 0, len(self.heldout))
+    def _score(self, module: nn.Module, progress: _Progress) -> HeldoutScores:
+        progress(0)
         with self.autocast():
             return evaluate_heldout(
                 module,
                 self.tokenizer,
                 self.heldout,
                 max_new_tokens=self.spec.resolved.max_new_tokens,
-                progress=lambda done, total: self.tick(phase, done, total),
+                progress=lambda done, _: progress(done),
             )
 
-    def _announce(self, when: str, scores: HeldoutScores) -> None:
+    def _listen(self, module: nn.Module, language: str, progress: _Progress) -> CanaryScores:
+        place = len(self.heldout)
+        with self.autocast():
+            return evaluate_canaries(
+                module, self.tokenizer, canary_set(language), progress=lambda done, _: progress(place + done)
+            )
+
+    def _progress(self, phase: Phase, languages: list[str]) -> _Progress:
+        total = len(self.heldout) + max((len(canary_set(each).passages) for each in languages), default=0)
+        return lambda done: self.tick(phase, done, total)
+
+    def _announce(self, when: str, scores: Scores) -> None:
         self.observer.notify(
             EventType.EVAL,
             when=when,
             split="heldout",
-            loss=scores.loss,
-            exact_match=scores.exact_match,
+            loss=scores.heldout.loss,
+            exact_match=scores.heldout.exact_match,
             examples=len(self.heldout),
         )
+        for each in scores.canaries:
+            self.observer.notify(
+                EventType.CANARY,
+                when=when,
+                language=each.language,
+                bits_per_byte=each.bits_per_byte,
+                passages=len(each.nats),
+            )
 
-    def _cache_path(self) -> Path:
+    def _heldout_key(self) -> str:
         resolved = self.spec.resolved
         settings = {
             "rows": [(example.row, example.label_spans, len(example.input_ids)) for example in self.heldout],
             "max_new_tokens": resolved.max_new_tokens,
             "compute_type": self.compute_type,
         }
-        key = before_key(self.spec.model.info.content_sha256, self.spec.dataset_sha256, settings)
-        return self.spec.evaluation_cache / f"{key}.json"
+        return before_key(self.spec.model.info.content_sha256, self.spec.dataset_sha256, settings)
 
-    def _cached_before(self) -> HeldoutScores | None:
+    def _canary_key(self, language: str) -> str:
+        """General text is the same for every dataset."""
+        settings = {"canaries": language, "compute_type": self.compute_type}
+        return before_key(self.spec.model.info.content_sha256, canary_set(language).version, settings)
+
+    def _cached(self, key: str, read: Callable[[dict[str, Any]], _Found]) -> _Found | None:
         try:
-            return HeldoutScores.from_json(json.loads(self._cache_path().read_bytes()))
+            return read(json.loads((self.spec.evaluation_cache / f"{key}.json").read_bytes()))
         except (FileNotFoundError, ValueError, KeyError, TypeError):  # none yet, or written by another version
             return None
 
-    def _cache(self, scores: HeldoutScores) -> None:
+    def _cache(self, key: str, scores: HeldoutScores | CanaryScores) -> None:
         self.spec.evaluation_cache.mkdir(parents=True, exist_ok=True)
-        write_durably(self._cache_path(), to_json(scores.to_json()))
+        write_durably(self.spec.evaluation_cache / f"{key}.json", to_json(scores.to_json()))

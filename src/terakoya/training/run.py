@@ -346,7 +346,7 @@ class TrainingRun:
             report=report,
             effective=effective,
         )
-        headline = {"heldout": report["heldout"], "verdict": report["verdict"]} if report else {}
+        headline = {part: report[part] for part in ("heldout", "verdict", "forgetting")} if report else {}
         result = {"effective": effective, "stopped_early": stopped_early, **cost, **headline}
         return Outcome(TaskState.SUCCEEDED, self.attempt, model=model | {"directory": RESULT}, result=result)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -22,6 +22,7 @@ from terakoya.domain.events import EventType, Observer
 from terakoya.exceptions import TrainingError
 from terakoya.models.generation import generate_batch, stop_ids_of
 from terakoya.models.label_forward import LabelForward
+from terakoya.models.length_batches import length_batches
 from terakoya.training.engine.checkpoint import Position
 from terakoya.training.engine.evaluation_plan import EvaluationPlan
 from terakoya.training.engine.loop import Seen, Stop
@@ -107,10 +108,11 @@ class HeldoutWatch:
         losses: list[float] = []
         # no_grad, not inference_mode: what a model caches on the way must still serve the next backward pass.
         with torch.no_grad(), self._autocast():
-            for batch in _batches(self._rows, min(position.budget_tokens or _MOST_BATCH_TOKENS, _MOST_BATCH_TOKENS)):
+            budget = min(position.budget_tokens or _MOST_BATCH_TOKENS, _MOST_BATCH_TOKENS)
+            for batch in length_batches([len(row.input_ids) for row in self._rows], budget):
                 if (action := self._requested_action()) is not None:
                     return Stop(action)
-                losses += self._forward.predict(batch)[0].tolist()
+                losses += self._forward.predict([self._rows[index] for index in batch])[0].tolist()
         loss = math.fsum(losses) / len(losses)
         if not math.isfinite(loss):
             raise TrainingError(
@@ -160,13 +162,3 @@ class HeldoutWatch:
         self._observer.notify(EventType.SAMPLE, step=position.step, samples=samples)
         self._last_sample_seconds = time.monotonic() - started
         self._sampling_seconds += self._last_sample_seconds
-
-
-def _batches(rows: Sequence[EncodedExample], budget_tokens: int) -> Iterator[list[EncodedExample]]:
-    """Yield the rows, longest first, so many that the longest times their number stays in the budget, one at least."""
-    ordered = sorted(rows, key=lambda row: -len(row.input_ids))
-    start = 0
-    while start < len(ordered):
-        count = max(1, budget_tokens // len(ordered[start].input_ids))
-        yield ordered[start : start + count]
-        start += count

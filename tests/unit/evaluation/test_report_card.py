@@ -1,12 +1,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from terakoya.data.tokenization import EncodedExample
-from terakoya.evaluation.heldout import HeldoutScores
+from terakoya.evaluation.heldout import HeldoutScores, text_sample
 from terakoya.evaluation.report_card import MAX_EXAMPLES, before_key, build_report
 
 
@@ -28,11 +29,17 @@ def encoded(count: int) -> list[EncodedExample]:
     return [EncodedExample(n + 1, [1, 2], ((1, 2),), f"prompt {n}", f"answer {n}") for n in range(count)]
 
 
-def report(before: HeldoutScores, after: HeldoutScores) -> dict[str, Any]:
+def report(
+    before: HeldoutScores,
+    after: HeldoutScores,
+    rows: list[EncodedExample] | None = None,
+    canaries: Sequence[dict[str, Any]] = (),
+) -> dict[str, Any]:
     return build_report(
         before,
         after,
-        encoded(len(before.exact)),
+        rows or encoded(len(before.exact)),
+        canaries=canaries,
         model={"name": "m"},
         dataset={"name": "d"},
         strategy="lora",
@@ -123,3 +130,59 @@ def test_the_cache_key_follows_model_data_and_settings_but_not_their_order() -> 
 
     assert key == before_key("m", "d", {"max_new_tokens": 8, "seed": 1})
     assert len({key, before_key("x", "d", {}), before_key("m", "x", {}), before_key("m", "d", {"seed": 2})}) == 4
+
+
+def text_rows(count: int) -> list[EncodedExample]:
+    return [
+        EncodedExample(n, list(range(60)), ((10, 60),), "tell", f"the story of cat number {n}") for n in range(count)
+    ]
+
+
+def test_texts_are_scored_by_how_near_they_come_on_a_fair_sample() -> None:
+    rows = text_rows(200)
+    sample = text_sample(rows)
+    said = {
+        side: [f"{side} {n}" if n in sample else None for n in range(200)]
+        for side in ("a dog", "the story of cat number")
+    }
+    old, new = (
+        HeldoutScores([50.0 + n % 3] * 200, [50] * 200, [False] * 200, list(answers), [False] * 200)
+        for n, answers in enumerate(said.values())
+    )
+
+    card = report(old, new, rows)
+
+    heldout = card["heldout"]
+    assert (heldout["answers"], heldout["written"]) == ("text", 50)
+    assert heldout["chrf"]["after"]["value"] == heldout["token_f1"]["after"]["value"] == 1.0
+    assert heldout["chrf"]["difference"]["low"] > 0.5
+    assert card["verdict"]["metric"] == "loss"
+    assert card["labels"] is None
+
+
+def test_labels_are_told_apart_one_by_one() -> None:
+    rows = [EncodedExample(n, [1, 2], ((1, 2),), "which?", "cat" if n % 2 else " dog") for n in range(40)]
+    before = scores([n % 2 == 0 for n in range(40)])
+
+    card = report(before, scores([n % 2 == 1 for n in range(40)]), rows)
+
+    assert card["heldout"]["answers"] == "labels"
+    assert card["labels"] == [
+        {"label": "dog", "examples": 20, "before": 20, "after": 0},
+        {"label": "cat", "examples": 20, "before": 0, "after": 20},
+    ]
+    assert "Label accuracy on 40 held-out examples went from 50.0% to 50.0%" in card["verdict"]["text"]
+    assert card["heldout"]["chrf"] is None
+
+
+def test_what_became_of_general_text_stands_beside_the_verdict() -> None:
+    change = {"value": 0.008, "low": -0.001, "high": 0.017}
+    side = {"value": 1.2, "low": 1.1, "high": 1.3}
+    english = {"language": "en", "is_applicable": True, "before": side, "after": side, "change": change}
+
+    card = report(scores([False] * 20), scores([True] * 20), canaries=[english | {"code": "no_clear_change"}])
+
+    assert card["forgetting"] == {
+        "code": "no_clear_change",
+        "text": "General English text: loss +0.8% (-0.1% to +1.7% with 95% confidence), no clear change.",
+    }

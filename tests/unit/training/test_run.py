@@ -37,6 +37,19 @@ def short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(probe, "_gflops", lambda device, dtype, *_: 100.0 if dtype is torch.float32 else 1.0)
 
 
+@pytest.fixture(autouse=True)
+def few_canaries(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two passages a language instead of thirty, and none of them in a language the tiny model does not have."""
+    from terakoya.evaluation import canaries
+    from terakoya.training import judging
+
+    def few(language: str) -> canaries.CanarySet:
+        return canaries.CanarySet(language, ("The tide was out.", "It rained all day."), "few")
+
+    for module in (canaries, judging):
+        monkeypatch.setattr(module, "canary_set", few)
+
+
 def never() -> None:
     return None
 
@@ -139,10 +152,19 @@ def test_a_run_ends_with_a_model_that_opens_and_a_report(bench: Bench, strategy:
     assert report["configuration"]["compute_type"] == "float32"
     assert report["cost"]["trained_tokens"] == outcome.result["trained_tokens"] > 0
 
+    english, japanese = report["canaries"]
+    assert english["is_applicable"]
+    assert english["after"]["value"] != english["before"]["value"]
+    assert not japanese["is_applicable"], "random weights know no Japanese"
+    assert report["forgetting"]["code"] in ("no_clear_change", "slightly_worse", "worse", "better")
+    assert outcome.result["forgetting"] == report["forgetting"]
+
     card = (artifact.path / "README.md").read_text()
     assert card.startswith('---\nlicense: "apache-2.0"')
     assert "# tuned" in card
     assert "6 held-out examples" in card
+    assert "| ja |" in card
+    assert "The base had no Japanese" in card
     suffixes = {path.suffix for path in artifact.path.iterdir()}
     assert suffixes <= {".safetensors", ".json", ".jinja", ".md", ".txt"}
 
@@ -162,6 +184,8 @@ def test_phases_come_in_order_and_steps_reach_the_end(bench: Bench) -> None:
     steps = bench.recorder.of(EventType.STEP)
     assert steps[-1]["step"] == steps[-1]["total_steps"] == 6
     assert [event["when"] for event in bench.recorder.of(EventType.EVAL)] == ["before", "after"]
+    canaries = [(event["when"], event["language"]) for event in bench.recorder.of(EventType.CANARY)]
+    assert canaries == [("before", "en"), ("before", "ja"), ("after", "en")]
 
 
 def test_the_effective_configuration_is_told_and_kept(bench: Bench) -> None:
@@ -184,6 +208,15 @@ def test_the_unchanged_model_is_scored_once(bench: Bench) -> None:
     assert bench.phases().count(Phase.EVALUATING_BEFORE) == 1
     before = [event["loss"] for event in bench.recorder.of(EventType.EVAL) if event["when"] == "before"]
     assert before[0] == before[1]
+
+
+def test_general_text_is_scored_once_for_a_model_whatever_the_data(bench: Bench) -> None:
+    bench.run(task="one")
+    bench.rows.write_bytes(bench.rows.read_bytes().replace(b"nice", b"fine"))
+    bench.run(task="two")
+    before = [event for event in bench.recorder.of(EventType.PHASE) if event["phase"] == Phase.EVALUATING_BEFORE]
+    assert max(event["total"] for event in before) == before[0]["total"] == 6 + 2
+    assert before[-1]["total"] == 6, "the second time only the new rows"
 
 
 def test_lora_and_full_agree_on_the_model_before(bench: Bench, tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ def test_the_shared_vocabulary_has_texts(tmp_path: Path) -> None:
         "warning": sorted(warning_codes()),
         "role": ["system", "user", "assistant"],
         "verdict": [f"{c}.{m}" for c in ("better", "worse", "no_clear_difference") for m in ("exact_match", "loss")],
+        "language": list(LANGUAGES),
+        "canary": ["better", "no_clear_change", "not_applicable", "slightly_worse", "worse"],
     }
     assert {f"{kind}.{value}" for kind, values in words.items() for value in values} == set(load_catalogue("en").texts)
 

@@ -1,24 +1,47 @@
 // The report card: what the run changed, in words, figures with their intervals, and examples.
 
 import { el, icon } from "./dom.js";
+import { canaryText, keptSection } from "./canaries.js";
 import { bytes, count, decimal, duration, percent } from "./format.js";
 import { _, fill, word } from "./i18n.js";
+import { score } from "./score.js";
 
 const TONES = { better: "good", worse: "bad" };
 
 export function showReport(place, run) {
   const { report } = run;
   const { heldout } = report;
-  place.replaceChildren(
+  const parts = [
     head(run),
     el("div", { class: "score-grid" },
-      score(_("Exactly right"), heldout.exact_match, { format: percent, formatChange: points, scale: [0, 1], isMoreBetter: true, explain: _("Answers that match the expected one word for word") }),
+      exactScore(heldout),
+      ...textScores(heldout),
       score(_("Loss"), heldout.loss, { format: (value) => decimal(value, 3), scale: null, isMoreBetter: false, explain: _("How surprised the model is by the expected answers; lower is better") }),
     ),
+    keptSection(report),
     facts(report),
+    labelTable(report),
     examples(report),
-  );
+  ];
+  place.replaceChildren(...parts.filter(Boolean));
   place.hidden = false;
+}
+
+function exactScore(heldout) {
+  const isLabels = heldout.answers === "labels";
+  const explain = isLabels ? _("Answers that name the right label") : _("Answers that match the expected one word for word");
+  return score(isLabels ? _("Label accuracy") : _("Exactly right"), heldout.exact_match, { format: percent, formatChange: points, scale: [0, 1], isMoreBetter: true, explain });
+}
+
+/** How near written answers come to the expected ones, where those are texts. */
+function textScores(heldout) {
+  if (!heldout.chrf) return [];
+  const of = { count: count(heldout.written) };
+  const options = { format: (value) => decimal(value, 3), scale: [0, 1], isMoreBetter: true };
+  return [
+    score("chrF", heldout.chrf, { ...options, explain: _("Overlap of letters with the expected text, of %(count)s answers", of) }),
+    score(_("Token F1"), heldout.token_f1, { ...options, explain: _("Overlap of words with the expected text (of characters in Japanese), of %(count)s answers", of) }),
+  ];
 }
 
 /** For a run that ended well without held-out examples to judge by. */
@@ -32,7 +55,9 @@ function modelLinks(run) {
   if (run.model_id) {
     links.append(
       el("a", { class: "btn btn-primary", href: `/try?models=${run.resolved.model},${run.model_id}` }, _("Try both side by side")),
+      el("a", { class: "btn btn-quiet", href: `/chat?model=${run.model_id}` }, _("Chat with it")),
       el("a", { class: "btn btn-quiet", href: "/models" }, _("See it among the models")),
+      el("a", { class: "btn btn-quiet", href: `/api/models/${run.model_id}/card`, download: `${run.name}.md` }, _("Model card")),
     );
   }
   return links;
@@ -44,6 +69,7 @@ function head(run) {
   return el("div", { class: `verdict verdict-${tone}` },
     el("p", { class: "verdict-kicker" }, _("Report card")),
     el("h2", { id: "report-title" }, verdictText(report)),
+    ...(report.canaries ?? []).map((canary) => el("p", { class: "verdict-kept" }, canaryText(canary))),
     el("p", { class: "verdict-line" }, _("Judged on %(n)s examples it did not learn from.", { n: count(report.heldout.examples) })),
     modelLinks(run),
   );
@@ -63,63 +89,6 @@ function points(value) {
   return _("%(n)s points", { n: decimal(value * 100, 1) });
 }
 
-function score(title, figures, { format, formatChange = format, scale, isMoreBetter, explain }) {
-  const { before, after, difference } = figures;
-  const [low, high] = scale ?? rangeOf(before, after);
-  const hasInterval = difference.low !== null && difference.high !== null;
-  const isClear = hasInterval && (difference.low > 0 || difference.high < 0);
-  const isBetter = isMoreBetter ? difference.value > 0 : difference.value < 0;
-  const tone = !isClear ? "neutral" : isBetter ? "good" : "bad";
-  return el("section", { class: "card-plain score" },
-    el("h3", {}, title),
-    el("p", { class: "score-explain" }, explain),
-    el("div", { class: "score-values" },
-      el("span", { class: "score-before" }, format(before.value)),
-      el("span", { class: "score-arrow", "aria-label": _("to") }, "→"),
-      el("span", { class: "score-after" }, format(after.value)),
-      el("span", { class: `score-change tone-${tone}` }, signed(difference.value, formatChange)),
-    ),
-    bar(_("Before"), before, low, high, format, "before"),
-    bar(_("After"), after, low, high, format, "after"),
-    el("p", { class: "score-interval" }, hasInterval ? intervalText(difference, formatChange, isClear) : _("Too few examples for an interval.")),
-  );
-}
-
-function intervalText(difference, format, isClear) {
-  const limits = { low: signed(difference.low, format), high: signed(difference.high, format) };
-  return isClear
-    ? _("The change lies between %(low)s and %(high)s (95% interval).", limits)
-    : _("The change lies between %(low)s and %(high)s (95% interval): it may be chance.", limits);
-}
-
-function rangeOf(before, after) {
-  const high = Math.max(before.high ?? 0, after.high ?? 0, before.value, after.value);
-  return [0, high * 1.05 || 1];
-}
-
-function signed(value, format) {
-  return `${value > 0 ? "+" : value < 0 ? "−" : "±"}${format(Math.abs(value))}`;
-}
-
-/** A value on a track with its interval. */
-function bar(label, figure, low, high, format, kind) {
-  const at = (value) => Math.min(100, Math.max(0, ((value - low) / (high - low)) * 100));
-  const hasInterval = figure.low !== null && figure.high !== null;
-  const interval = hasInterval ? `${format(figure.low)} – ${format(figure.high)}` : "";
-  const fillPart = el("span", { class: `track-fill track-${kind}` });
-  fillPart.style.width = `${at(figure.value)}%`;
-  const range = hasInterval ? el("span", { class: "track-range" }) : null;
-  if (range) {
-    range.style.left = `${at(figure.low)}%`;
-    range.style.width = `${at(figure.high) - at(figure.low)}%`;
-  }
-  return el("div", { class: "track-row" },
-    el("span", { class: "track-label" }, label),
-    el("span", { class: "track", role: "img", "aria-label": `${label}: ${format(figure.value)} (${interval})` }, fillPart, range),
-    el("span", { class: "track-text" }, interval),
-  );
-}
-
 function facts(report) {
   const { cost = {}, flips = {} } = report;
   const entries = [
@@ -127,11 +96,27 @@ function facts(report) {
     [_("Now wrong"), `−${count(flips.lost ?? 0)}`],
     [_("Time in all"), duration(cost.seconds)],
     [_("Training"), duration(cost.training_seconds)],
+    ...(Number.isFinite(cost.watching_seconds) ? [[_("Looking on the way"), duration(cost.watching_seconds)]] : []),
     [_("Peak memory"), bytes(cost.peak_rss_bytes)],
     [_("Tokens trained"), Number.isFinite(cost.trained_tokens) ? count(cost.trained_tokens) : "–"],
     [_("Tokens/s"), Number.isFinite(cost.tokens_per_second) ? count(cost.tokens_per_second) : "–"],
   ];
   return el("dl", { class: "tiles tiles-wide card-plain" }, ...entries.map(([name, value]) => el("div", {}, el("dt", {}, name), el("dd", {}, value))));
+}
+
+/** Right answers label by label, where the answers are labels. */
+function labelTable(report) {
+  if (!report.labels?.length) return null;
+  const head = [_("Label"), _("Examples"), _("Right before"), _("Right after")];
+  const rows = report.labels.map((row) => el("tr", {}, el("th", { scope: "row" }, row.label), ...[row.examples, row.before, row.after].map((value) => el("td", {}, count(value)))));
+  return el("section", { class: "card-plain" },
+    el("details", { class: "quiet-details" },
+      el("summary", {}, _("Label by label, those that lost most first")),
+      el("div", { class: "table-scroll", tabindex: "0", role: "region", "aria-label": _("Label by label, those that lost most first") },
+        el("table", { class: "table table-sm config" }, el("thead", {}, el("tr", {}, ...head.map((text) => el("th", { scope: "col" }, text)))), el("tbody", {}, ...rows)),
+      ),
+    ),
+  );
 }
 
 function examples(report) {
