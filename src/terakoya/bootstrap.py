@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine
 
 from terakoya.config import Settings
+from terakoya.data.import_child import ChildImporter
 from terakoya.data.service import DatasetService
 from terakoya.domain.document_ports import VectorStore
 from terakoya.domain.tasks import TaskKind, TaskLimits
@@ -84,7 +85,15 @@ def build_container(settings: Settings) -> Container:
         timeout_seconds=settings.generation_timeout_seconds,
     )
     models = ModelService(repository=model_rows, tasks=tasks, client=model_client, import_dir=settings.import_dir)
-    datasets = DatasetService(dataset_rows, data_dir.uploads, new_id=new_id)
+    datasets = DatasetService(
+        dataset_rows,
+        data_dir.uploads,
+        new_id=new_id,
+        importer=ChildImporter(
+            timeout_seconds=settings.import_timeout_seconds, memory_bytes=settings.parse_memory_bytes
+        ),
+        limit_bytes=settings.upload_limit_bytes,
+    )
     training = TrainingService(
         queue=tasks,
         tasks=task_rows,

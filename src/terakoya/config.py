@@ -77,7 +77,9 @@ class Settings(BaseSettings):
     parse_timeout_seconds: float = Field(default=120.0, gt=0)
     """A parser that takes longer is killed and its document failed."""
     parse_memory_bytes: int = Field(default=GIB, ge=2**26)
-    """What a parser may take besides what its process needs anyway."""
+    """What a parser, or an import of training data, may take besides what its process needs anyway."""
+    import_timeout_seconds: float = Field(default=3600.0, gt=0)
+    """An import of training data that takes longer is killed and refused."""
 
     @field_validator("api_keys", "allowed_hosts", "training_devices", mode="before")
     @classmethod

@@ -6,7 +6,8 @@ A message says what failed, shows the value with ``!r``, and says what would wor
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class AppException(Exception):
@@ -15,9 +16,13 @@ class AppException(Exception):
     status: ClassVar[int] = 400
     code: ClassVar[str] = "bad_request"
 
-    def __init__(self, message: str, *, headers: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, message: str, *, headers: dict[str, str] | None = None, details: Mapping[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.headers = headers or {}
+        self.details = details
+        """What a program can show better than a sentence; JSON."""
 
 
 # -- the seed's three families -------------------------------------------------------------------
@@ -96,7 +101,7 @@ class InvalidConfig(AppException):
 
 
 class InvalidDataset(AppException):
-    """Training data that cannot be used; the message names the first bad rows."""
+    """Training data that cannot be used; the message names the first bad rows, ``details["report"]`` many."""
 
     status = 422
     code = "invalid_dataset"

@@ -11,21 +11,26 @@ from hypothesis import strategies as st
 
 from terakoya.data.examples import read_examples
 from terakoya.data.formats import parse_line, parse_row
-from terakoya.data.importing import import_rows
+from terakoya.data.importing import ImportOptions, RowFiles, import_file, import_rows
 from terakoya.data.splits import count_overlap, split_examples
 from terakoya.domain.datasets import Example, Message
 from terakoya.exceptions import InvalidDataset
 
 # A busy machine is no reason to fail: what is tested is what comes out, not how fast.
 patiently = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=60)
-text = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(lambda value: bool(value.strip()))
+text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1).filter(
+    lambda value: bool(value.strip())
+)
 json_value = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=8,
 )
 field_names = st.sampled_from(
-    ["messages", "prompt", "completion", "instruction", "input", "output", "question", "answer", "system", "split"]
+    [
+        *("messages", "conversations", "prompt", "completion", "instruction", "input", "output", "question", "answer"),
+        *("chosen", "rejected", "text", "system", "split"),
+    ]
 )
 message_like = st.dictionaries(st.sampled_from(["role", "content", "name"]), json_value | st.just("user"))
 
@@ -36,6 +41,10 @@ def test_a_row_is_read_or_refused_but_never_breaks_the_parser(row: dict[str, Any
     try:
         example = parse_row(row, 1)
     except InvalidDataset:
+        return
+    if example.text is not None:
+        assert example.text.strip()
+        assert example.messages == ()
         return
     assert example.messages[-1].role == "assistant"
     assert all(message.content.strip() for message in example.messages if message.role != "system")
@@ -53,8 +62,8 @@ def test_a_line_is_an_object_or_refused(line: str) -> None:
 def test_any_bytes_are_imported_or_refused(tmp_path_factory: Any, content: bytes) -> None:
     upload = Path(tmp_path_factory.getbasetemp()) / "any-bytes"
     upload.write_bytes(content)
-    with contextlib.suppress(InvalidDataset):
-        import_rows(upload, io.BytesIO())
+    with contextlib.suppress(InvalidDataset), RowFiles(io.BytesIO()) as files:
+        import_rows(upload, files, ImportOptions())
 
 
 @patiently
@@ -66,8 +75,8 @@ def test_what_goes_in_comes_out_in_every_unicode_encoding(
     lines = [json.dumps({"prompt": prompt, "completion": answer}, ensure_ascii=False) for prompt, answer in pairs]
     (folder / "upload").write_bytes("\n".join(lines).encode(encoding))
 
-    with (folder / "rows").open("wb") as rows:
-        imported = import_rows(folder / "upload", rows)
+    (folder / "rows").unlink(missing_ok=True)
+    imported = import_file(folder / "upload", folder / "rows", ImportOptions())
 
     found = [(example.messages[0].content, example.answer) for example in read_examples(folder / "rows")]
     assert found == pairs

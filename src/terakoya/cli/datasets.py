@@ -18,7 +18,8 @@ from terakoya.cli.output import (
     say,
     size_text,
 )
-from terakoya.cli.texts import _
+from terakoya.cli.texts import _, shared
+from terakoya.exceptions import InvalidConfig, InvalidDataset
 
 app = typer.Typer(help=_("Training data."), no_args_is_help=True, rich_markup_mode=None)
 DatasetArgument = Annotated[str, typer.Argument(help=_("Name or id of the dataset."), show_default=False)]
@@ -49,22 +50,48 @@ def list_datasets(json_output: JsonOption = False) -> None:
     )
 
 
-@app.command("add", help=_("Upload a JSONL file; every row is checked."))
+@app.command("add", help=_("Upload a file of rows (JSONL, JSON, CSV, TSV, Parquet, also .gz); every row is checked."))
 def add(
-    file: Annotated[Path, typer.Argument(help=_("File of one JSON object a line."), show_default=False)],
+    file: Annotated[Path, typer.Argument(help=_("The file."), show_default=False)],
     name: Annotated[str | None, typer.Option(help=_("Name; by default the file's."))] = None,
+    map: Annotated[
+        list[str] | None,
+        typer.Option(
+            help=_("Which column is what, once for each: --map prompt=Frage --map answer=Antwort"),
+            metavar="MEANING=COLUMN",
+            show_default=False,
+        ),
+    ] = None,
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help=_("Leave bad rows out instead of refusing the file."))
+    ] = False,
     json_output: JsonOption = False,
 ) -> None:
     from terakoya.cli.connection import connect
 
+    mapping = _mapping(map or [])
     with connect() as connection:
-        info = connection.client.datasets.add(file, name=name)
+        try:
+            info = connection.client.datasets.add(file, name=name, mapping=mapping, skip_bad_rows=skip_bad_rows)
+        except InvalidDataset as error:
+            _explain_refusal(error)
+            raise
     if json_wanted():
         print_json(info)
         return
     say(_("Added %(name)s: %(rows)s rows, id %(id)s", name=info["name"], rows=info["rows"], id=info["id"]))
     for notice in info.get("notices") or ():
         remark(f"  {notice}")
+
+
+@app.command("report", help=_("Show what the check of every row found."))
+def report(dataset: DatasetArgument, json_output: JsonOption = False) -> None:
+    from terakoya.cli.connection import connect
+    from terakoya.cli.dataset_report import print_report
+
+    with connect() as connection:
+        found = connection.client.datasets.report(dataset)
+    print_json(found) if json_wanted() else print_report(found)
 
 
 @app.command("show", help=_("Show one dataset."))
@@ -93,6 +120,9 @@ def preview(
         say(_("row %(number)s", number=row.get("row", "?")) + (f" [{row['split']}]" if row.get("split") else ""))
         for message in row.get("messages", ()):
             say(f"  {message['role']}: {message['content']}")
+        for part in ("rejected", "text"):
+            if part in row:
+                say(f"  {shared(f'part.{part}')}: {row[part]}")
 
 
 @app.command("delete", help=_("Delete a dataset."))
@@ -109,3 +139,25 @@ def delete(
             typer.confirm(_("Delete dataset %(name)s?", name=info["name"]), abort=True, err=True)
         connection.client.datasets.delete(info["id"])
     print_json({"deleted": info["id"]}) if json_wanted() else remark(_("Deleted %(name)s.", name=info["name"]))
+
+
+def _mapping(pairs: list[str]) -> dict[str, str]:
+    """Return ``meaning=column`` pairs as a mapping. Raises: InvalidConfig."""
+    mapping: dict[str, str] = {}
+    for pair in pairs:
+        meaning, equals, column = pair.partition("=")
+        if not equals or not meaning or not column:
+            raise InvalidConfig(f"--map takes MEANING=COLUMN, such as prompt=Frage; got {pair!r}")
+        if meaning in mapping:
+            raise InvalidConfig(f"--map names {meaning!r} twice: {mapping[meaning]!r} and {column!r}")
+        mapping[meaning] = column
+    return mapping
+
+
+def _explain_refusal(error: InvalidDataset) -> None:
+    """Show the rows of a refused file, beside the error itself."""
+    from terakoya.cli.dataset_report import print_bad_rows
+
+    report = (error.details or {}).get("report")
+    if report and not json_wanted():
+        print_bad_rows(report)

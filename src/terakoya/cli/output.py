@@ -55,7 +55,8 @@ def remark(text: str) -> None:
 
 def print_error(error: AppException) -> None:
     if _json_wanted:
-        print_json({"error": str(error), "code": error.code})
+        details = {} if error.details is None else {"details": error.details}
+        print_json({"error": str(error), "code": error.code} | details)
     else:
         print(_("Error: %(message)s", message=explain("error", error.code, error)), file=sys.stderr, flush=True)
 

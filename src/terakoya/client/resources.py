@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 from urllib.parse import quote
@@ -32,16 +34,39 @@ class Datasets(_Resource):
     def get(self, id_or_name: str) -> Json:
         return self._object("GET", f"/api/datasets/{_part(id_or_name)}")
 
-    def add(self, path: str | Path, *, name: str | None = None) -> Json:
-        """Stream a file to the server; ``name`` is the file's own without its suffix unless given.
+    def add(
+        self,
+        path: str | Path,
+        *,
+        name: str | None = None,
+        mapping: Mapping[str, str] | None = None,
+        skip_bad_rows: bool = False,
+    ) -> Json:
+        """Stream a file to the server; ``name`` is the file's own without its endings unless given. ``mapping``: which
+        column is what, such as ``{"prompt": "Frage", "answer": "Antwort"}``.
 
-        Raises: InvalidDataset naming the first bad rows; Conflict if the name is taken.
+        Raises: InvalidDataset naming the first bad rows, the whole report in its ``details``; Conflict if the name is
+        taken.
         """
         path = Path(path)
         if not path.is_file():
             raise InvalidDataset(f"there is no file {str(path)!r}")
+        parameters: dict[str, str | bool] = {"filename": path.name, "skip_bad_rows": skip_bad_rows}
+        if mapping:
+            parameters["mapping"] = json.dumps(dict(mapping), ensure_ascii=False)
+        stem = Path(path.name.removesuffix(".gz")).stem
         with path.open("rb") as stream:
-            return self._object("PUT", f"/api/datasets/{_part(name or path.stem)}", content=stream, timeout=UNHURRIED)
+            return self._object(
+                "PUT",
+                f"/api/datasets/{_part(name or stem)}",
+                content=stream,
+                params=parameters,
+                timeout=UNHURRIED,
+            )
+
+    def report(self, id_or_name: str) -> Json:
+        """What the import found: bad rows that were left out, repeats, overlap, lengths."""
+        return self._object("GET", f"/api/datasets/{_part(id_or_name)}/report")
 
     def preview(self, id_or_name: str, *, limit: int = 20) -> Objects:
         return self._objects(f"/api/datasets/{_part(id_or_name)}/preview", "rows", params={"limit": limit})

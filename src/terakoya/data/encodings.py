@@ -5,14 +5,17 @@ decoded strictly and in a stream. Knows nothing of JSON or of training examples.
 from __future__ import annotations
 
 import codecs
+import re
 from collections.abc import Iterator
-from pathlib import Path
 
+from terakoya.data.problems import Problem
+from terakoya.data.sources import Source
 from terakoya.exceptions import InvalidDataset
 
 LINE_LIMIT_BYTES = 4 * 2**20
-_CHUNK_BYTES = 2**20
 _SAMPLE_BYTES = 256 * 2**10
+_BOUNDARY = re.compile(rb'[\n",]')
+"""Bytes that no encoding uses inside a character."""
 
 SIGNATURES = (
     (b"PAR1", "a Parquet file"),
@@ -53,28 +56,27 @@ def name_binary(head: bytes) -> str | None:
     return None
 
 
-def detect_encoding(path: Path) -> str:
-    """Return a key of ENCODING_NAMES, judged by the first 256 KiB of lines that are not plain ASCII.
+def detect_encoding(source: Source) -> str:
+    """Return a key of ENCODING_NAMES, judged by the first 256 KiB of pieces that are not plain ASCII.
 
-    UTF-8 is taken if most of those lines are valid in it, so that one damaged line is reported as what it is;
+    UTF-8 is taken if most of those pieces are valid in it, so that one damaged line is reported as what it is;
     EUC-JP and CP932 only if the text they give has kana, because many other encodings decode by accident; CP932 also
     if it is everyday kanji (labels, names), whose bytes no other encoding of these languages uses in that order.
     Raises: InvalidDataset when it is none of them, with the likely encoding.
     """
-    with path.open("rb") as file:
-        head = file.read(4)
+    head = source.head(4)
     if head.startswith(codecs.BOM_UTF8):
         return "utf-8-sig"
     if head.startswith(UTF16_MARKS):
         return "utf-16"
-    lines = _sample(path)
-    valid = sum(_decodes(line, "utf-8") for line in lines)
-    if 2 * valid >= len(lines):
+    pieces = _sample(source.chunks())
+    valid = sum(_decodes(piece, "utf-8") for piece in pieces)
+    if 2 * valid >= len(pieces):
         return "utf-8"
-    sample = b"\n".join(lines)
+    sample = b"\n".join(pieces)
     for encoding in ("euc_jp", "cp932"):
-        if _decodes(sample, encoding):
-            text = sample.decode(encoding)
+        if all(_decodes(piece, encoding) for piece in pieces):
+            text = sample.decode(encoding, errors="ignore")
             if _looks_japanese(text) or (encoding == "cp932" and _is_everyday_kanji(text)):
                 return encoding
     raise InvalidDataset(
@@ -83,75 +85,97 @@ def detect_encoding(path: Path) -> str:
     )
 
 
-def read_lines(path: Path, encoding: str) -> Iterator[tuple[int, str]]:
-    """Yield (number from 1, text) of each line.
-
-    Raises: InvalidDataset with the number of a line that does not decode or is longer than LINE_LIMIT_BYTES.
+def read_lines(source: Source, encoding: str) -> Iterator[tuple[int, str | Problem]]:
+    """Yield (number from 1, text) of each line, or why it cannot be read: it does not decode, or is longer than
+    LINE_LIMIT_BYTES.
     """
     codec = "utf-8" if encoding in ("utf-8-sig", "utf-16") else encoding
-    for number, line in enumerate(_split_lines(_chunks(path, encoding)), start=1):
+    for number, line in enumerate(_split_lines(_encoded_chunks(source, encoding)), start=1):
+        if line is None:
+            yield number, Problem("line_too_long", {"limit": LINE_LIMIT_BYTES // 2**20})
+            continue
         try:
             yield number, line.decode(codec)
         except UnicodeDecodeError as error:
-            raise InvalidDataset(
-                f"line {number} is not valid {ENCODING_NAMES[encoding]}: byte 0x{line[error.start]:02x} at position "
-                f"{error.start + 1} of the line; save the whole file as UTF-8"
-            ) from error
+            values = {"encoding": ENCODING_NAMES[encoding], "byte": f"{line[error.start]:02x}"}
+            yield number, Problem("bad_encoding", values | {"position": error.start + 1})
 
 
-def _chunks(path: Path, encoding: str) -> Iterator[bytes]:
+def read_text(source: Source, encoding: str) -> Iterator[str]:
+    """Yield the text in pieces. A byte that does not decode stays as the surrogate that stands for it (PEP 383).
+
+    Raises: InvalidDataset for damaged UTF-16, after which nothing is certain.
+    """
+    codec = "utf-8" if encoding in ("utf-8-sig", "utf-16") else encoding
+    yield from codecs.iterdecode(_encoded_chunks(source, encoding), codec, errors="surrogateescape")
+
+
+def _encoded_chunks(source: Source, encoding: str) -> Iterator[bytes]:
     """Yield the file in pieces in which a newline is the byte 0x0A: as it is, or UTF-16 turned into UTF-8."""
-    with path.open("rb") as file:
-        if encoding == "utf-8-sig":
-            file.seek(len(codecs.BOM_UTF8))
-        pieces = iter(lambda: file.read(_CHUNK_BYTES), b"")
-        if encoding != "utf-16":
-            yield from pieces
-            return
-        try:
-            for text in codecs.iterdecode(pieces, "utf-16"):
-                yield text.encode()
-        except UnicodeDecodeError as error:
-            raise InvalidDataset(f"the file starts as UTF-16 but is not valid UTF-16 ({error.reason})") from error
+    chunks = source.chunks()
+    if encoding == "utf-8-sig":
+        yield next(chunks).removeprefix(codecs.BOM_UTF8)
+    if encoding != "utf-16":
+        yield from chunks
+        return
+    try:
+        for text in codecs.iterdecode(chunks, "utf-16"):
+            yield text.encode()
+    except UnicodeDecodeError as error:
+        raise InvalidDataset(f"the file starts as UTF-16 but is not valid UTF-16 ({error.reason})") from error
 
 
-def _split_lines(chunks: Iterator[bytes]) -> Iterator[bytes]:
+def _split_lines(chunks: Iterator[bytes]) -> Iterator[bytes | None]:
+    """Yield each line, None for one that is longer than LINE_LIMIT_BYTES, which is passed over unseen."""
     rest = b""
-    count = 0
+    passing = False
     for chunk in chunks:
-        *lines, rest = (rest + chunk).split(b"\n")
-        for line in lines:
-            count += 1
-            yield _within_limit(line, count)
-        _within_limit(rest, count + 1)
+        first, *others = chunk.split(b"\n")
+        if passing:
+            if not others:
+                continue
+            passing = False
+        else:
+            rest += first
+            if not others and len(rest) <= LINE_LIMIT_BYTES:
+                continue
+            yield rest if len(rest) <= LINE_LIMIT_BYTES else None
+            if not others:
+                rest, passing = b"", True
+                continue
+        *whole, rest = others
+        yield from whole
     if rest:
         yield rest
 
 
-def _within_limit(line: bytes, number: int) -> bytes:
-    if len(line) > LINE_LIMIT_BYTES:
-        raise InvalidDataset(
-            f"line {number} is longer than {LINE_LIMIT_BYTES // 2**20} MiB, the most one row may have; "
-            "is this JSONL, one object on each line?"
-        )
-    return line
-
-
-def _sample(path: Path) -> list[bytes]:
-    lines: list[bytes] = []
+def _sample(chunks: Iterator[bytes]) -> list[bytes]:
+    """Return pieces that are not plain ASCII, cut where no encoding has the middle of a character. A piece without
+    such a place is kept as far as it is sampled.
+    """
+    pieces: list[bytes] = []
     size = 0
-    for line in _split_lines(_chunks(path, "utf-8")):
-        if not line.isascii():
-            lines.append(line)
-            size += len(line)
-            if size >= _SAMPLE_BYTES:
-                break
-    return lines
+    rest = b""
+    for chunk in chunks:
+        if rest.isascii() and chunk.isascii():
+            rest = b""
+            continue
+        *whole, rest = _BOUNDARY.split(rest[:_SAMPLE_BYTES] + chunk)
+        for piece in whole:
+            if not piece.isascii():
+                pieces.append(piece[:_SAMPLE_BYTES])
+                size += len(piece)
+                if size >= _SAMPLE_BYTES:
+                    return pieces
+        if len(rest) >= _SAMPLE_BYTES:
+            break
+    return pieces if rest.isascii() else [*pieces, rest[:_SAMPLE_BYTES]]
 
 
-def _decodes(line: bytes, encoding: str) -> bool:
+def _decodes(piece: bytes, encoding: str) -> bool:
+    """Whether it decodes; only a whole character may be missing its end, where the sample was cut."""
     try:
-        line.decode(encoding)
+        codecs.getincrementaldecoder(encoding)().decode(piece, final=len(piece) < _SAMPLE_BYTES)
     except UnicodeDecodeError:
         return False
     return True

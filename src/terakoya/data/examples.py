@@ -1,5 +1,5 @@
-"""The stored form of a data set: UTF-8 JSONL of ``{"row", "messages", "split"?}``, one conversation a line, as
-checked at import. Knows nothing of uploads or tokens.
+"""The stored form of a data set: UTF-8 JSONL, one row a line, as checked at import: ``{"row", "messages", "split"?}``,
+with ``"rejected"`` for a preference, or with ``"text"`` in place of messages. Knows nothing of uploads or tokens.
 """
 
 from __future__ import annotations
@@ -19,13 +19,20 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_cir
 
 def to_record(example: Example) -> dict[str, Any]:
     """Return the example as it is stored and shown."""
-    messages = [{"role": message.role, "content": message.content} for message in example.messages]
-    record: dict[str, Any] = {"row": example.row, "messages": messages}
+    record = {"row": example.row, **_content(example)}
     return record if example.split is None else record | {"split": str(example.split)}
 
 
 def to_line(example: Example) -> bytes:
-    return _ENCODER.encode(to_record(example)).encode() + b"\n"
+    return stored_row(example)[0]
+
+
+def stored_row(example: Example) -> tuple[bytes, bytes]:
+    """Return the line as it is stored, and 8 bytes that identify what it holds, whatever its number and split."""
+    content = _ENCODER.encode(_content(example))
+    split = "" if example.split is None else f',"split":"{example.split}"'
+    line = f'{{"row":{example.row},{content[1:-1]}{split}}}\n'
+    return line.encode(), hashlib.blake2b(content.encode(), digest_size=8).digest()
 
 
 def read_examples(rows_path: Path) -> Iterator[Example]:
@@ -50,8 +57,10 @@ def answers(examples: Iterable[Example]) -> Iterator[Example]:
 
 def folded_prompt(example: Example) -> tuple[str, ...]:
     """Return what tells one prompt from another: everything before the last answer, with case, width and spacing
-    made equal.
+    made equal; of running text the text.
     """
+    if example.text is not None:
+        return (_fold(example.text),)
     return tuple(f"{message.role}: {_fold(message.content)}" for message in example.messages[:-1])
 
 
@@ -65,7 +74,17 @@ def _fold(text: str) -> str:
     return " ".join(plain.casefold().split())
 
 
+def _content(example: Example) -> dict[str, Any]:
+    if example.text is not None:
+        return {"text": example.text}
+    messages = [{"role": message.role, "content": message.content} for message in example.messages]
+    return {"messages": messages} if example.rejected is None else {"messages": messages, "rejected": example.rejected}
+
+
 def _from_record(record: dict[str, Any]) -> Example:
+    row = record["row"]
+    split = None if record.get("split") is None else Split(record["split"])
+    if "text" in record:
+        return Example(row, (), split, text=record["text"])
     messages = tuple(Message(message["role"], message["content"]) for message in record["messages"])
-    split = record.get("split")
-    return Example(record["row"], messages, None if split is None else Split(split))
+    return Example(row, messages, split, record.get("rejected"))

@@ -1,47 +1,53 @@
-"""The row shapes that are accepted, and how each becomes a conversation. Pure: one parsed row in, one Example or
-the reason why not out. Knows nothing of files.
+"""The well-known names of fields, and how a row of any of them becomes an example. Pure: one parsed row in, one
+Example or the reason why not out. Knows nothing of files.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from dataclasses import field as dataclass_field
+from collections.abc import Iterable, Mapping
 from typing import Any
 
-from terakoya.domain.datasets import Example, Message, Split
-from terakoya.exceptions import InvalidDataset
+from terakoya.data.problems import BadRow, shown, shown_names, type_name
+from terakoya.data.shapes import FlatShape, ListShape, PreferenceShape, Shape, TextShape
+from terakoya.domain.datasets import Example, Split
 
-MESSAGES = "messages"
-_MESSAGES_FIELDS = frozenset({MESSAGES, "split"})
-ROLES = ("system", "user", "assistant")
-
-
-@dataclass(frozen=True, slots=True)
-class _FlatFormat:
-    """One question and one answer, each in a field of its own."""
-
-    prompt: str
-    answer: str
-    addition: str | None = None
-    """A field whose text, if any, follows the prompt after a blank line."""
-    fields: frozenset[str] = dataclass_field(init=False)
-
-    def __post_init__(self) -> None:
-        known = {self.prompt, self.answer, self.addition or self.prompt, "system", "split"}
-        object.__setattr__(self, "fields", frozenset(known))
-
-
-FLAT_FORMATS: Mapping[str, _FlatFormat] = {
-    "prompt-completion": _FlatFormat("prompt", "completion"),
-    "instruction-output": _FlatFormat("instruction", "output", addition="input"),
-    "question-answer": _FlatFormat("question", "answer"),
-}
+SHAPES: tuple[Shape, ...] = (
+    PreferenceShape("preference", "chosen", "rejected", prompt="prompt"),
+    PreferenceShape("preference", "chosen", "rejected", prompt="instruction", addition="input"),
+    PreferenceShape("preference", "chosen", "rejected", prompt="question"),
+    PreferenceShape("preference", "chosen", "rejected"),
+    ListShape("messages", "messages"),
+    ListShape("sharegpt", "conversations"),
+    FlatShape("prompt-completion", "prompt", "completion"),
+    FlatShape("instruction-output", "instruction", "output", addition="input"),
+    FlatShape("question-answer", "question", "answer"),
+    FlatShape("prompt-response", "prompt", "response"),
+    FlatShape("instruction-response", "instruction", "response", addition="input"),
+    FlatShape("question-response", "question", "response"),
+    FlatShape("query-response", "query", "response"),
+    FlatShape("input-output", "input", "output"),
+    TextShape("text", "text"),
+)
+"""Tried in this order; the first whose fields are all there is taken."""
 ACCEPTED = (
     '{"messages": [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]}, '
-    '{"prompt": ..., "completion": ...}, {"instruction": ..., "input"?: ..., "output": ...} '
-    'or {"question": ..., "answer": ...}'
+    '{"prompt": ..., "completion": ...}, {"instruction": ..., "input"?: ..., "output": ...}, '
+    '{"question": ..., "answer": ...}, {"prompt": ..., "chosen": ..., "rejected": ...} or {"text": ...}'
+)
+_HINTS = (
+    ("chosen", "rejected"),
+    ("prompt", "completion"),
+    ("instruction", "output"),
+    ("question", "answer"),
+    ("query", "response"),
+)
+"""Of two fields that belong together, one alone is most likely a forgotten other."""
+KNOWN_FIELDS = frozenset(
+    name
+    for shape in SHAPES
+    for name in (*shape.required, shape.split, getattr(shape, "addition", None), getattr(shape, "system", None))
+    if name is not None
 )
 _SPLITS = {
     "train": Split.TRAIN,
@@ -58,127 +64,55 @@ _SPLITS = {
 
 
 def parse_line(line: str) -> dict[str, Any]:
-    """Return the JSON object of one line. Raises: InvalidDataset with the reason."""
+    """Return the JSON object of one line. Raises: BadRow with the reason."""
     try:
         row = json.loads(line)
     except json.JSONDecodeError as error:
-        raise InvalidDataset(f"not JSON: {error.msg} at character {error.colno}") from error
+        raise BadRow("not_json", detail=error.msg, position=error.colno) from error
     except RecursionError as error:
-        raise InvalidDataset("not a row: nested too deeply") from error
+        raise BadRow("too_deep") from error
     except ValueError as error:
-        raise InvalidDataset(f"not a row: {error}") from error
+        raise BadRow("unreadable", detail=str(error)[:200]) from error
+    return checked_object(row)
+
+
+def checked_object(row: object) -> dict[str, Any]:
+    """Raises: BadRow unless it is a JSON object."""
     if not isinstance(row, dict):
-        raise InvalidDataset(f"not a JSON object but {_kind(row)}")
+        raise BadRow("not_object", found=type_name(row))
     return row
 
 
-def detect_format(row: Mapping[str, Any]) -> str:
-    """Return "messages" or a key of FLAT_FORMATS. Raises: InvalidDataset naming what is missing."""
-    if MESSAGES in row:
-        return MESSAGES
-    for name, flat in FLAT_FORMATS.items():
-        if flat.prompt in row and flat.answer in row:
-            return name
-    for flat in FLAT_FORMATS.values():
-        for present, missing in ((flat.prompt, flat.answer), (flat.answer, flat.prompt)):
+def detect_shape(row: Mapping[str, Any]) -> Shape:
+    """Return the first of SHAPES that fits. Raises: BadRow naming what is missing."""
+    for shape in SHAPES:
+        if all(field in row for field in shape.required):
+            return shape
+    for pair in _HINTS:
+        for present, missing in (pair, pair[::-1]):
             if present in row:
-                raise InvalidDataset(f"it has {present!r} but no {missing!r}")
-    raise InvalidDataset(f"it has none of the known fields, only {_names(row)}")
+                raise BadRow("missing_field", present=repr(present), missing=repr(missing))
+    raise BadRow("no_known_fields", fields=shown_names(row), example=next(iter(row), "column")[:40])
 
 
-def parse_row(row: Mapping[str, Any], number: int) -> Example:
-    """Return the conversation of row ``number``. Raises: InvalidDataset with the reason."""
-    name = detect_format(row)
-    messages = _listed(row[MESSAGES]) if name == MESSAGES else _flat(row, FLAT_FORMATS[name])
-    _check_turns(messages)
-    return Example(row=number, messages=messages, split=_split(row.get("split")))
+def parse_row(row: Mapping[str, Any], number: int, shape: Shape | None = None) -> Example:
+    """Return row ``number`` as an example; ``shape`` is found out where it is None. Raises: BadRow."""
+    shape = shape or detect_shape(row)
+    for column in shape.required:
+        if column not in row:
+            raise BadRow("missing_column", column=shown(column))
+    content = shape.read(row)
+    return Example(number, content.messages, _read_split(row.get(shape.split)), content.rejected, content.text)
 
 
-def unused_fields(row: Mapping[str, Any], format: str) -> list[str]:
-    """Return the fields of an accepted row that were not read, those of its messages as "messages[].name"."""
-    unused = list(row.keys() - (_MESSAGES_FIELDS if format == MESSAGES else FLAT_FORMATS[format].fields))
-    if format == MESSAGES:
-        inner = {field for message in row[MESSAGES] for field in message} - {"role", "content"}
-        unused += (f"messages[].{field}" for field in inner)
-    return unused
+def unused_fields(row: Mapping[str, Any], shape: Shape) -> Iterable[str]:
+    """Return the fields of an accepted row that hold something and were not read."""
+    return [name for name in shape.unused(row) if row.get(name, "") is not None]
 
 
-def _flat(row: Mapping[str, Any], flat: _FlatFormat) -> tuple[Message, ...]:
-    prompt = _text(row[flat.prompt], flat.prompt)
-    if flat.addition is not None and row.get(flat.addition) not in (None, ""):
-        prompt += "\n\n" + _text(row[flat.addition], flat.addition)
-    answer = _text(row[flat.answer], flat.answer)
-    for text, field in ((prompt, flat.prompt), (answer, flat.answer)):
-        if not text.strip():
-            raise InvalidDataset(f"{field!r} is empty")
-    turns = (Message("user", prompt), Message("assistant", answer))
-    if row.get("system") in (None, ""):
-        return turns
-    return Message("system", _text(row["system"], "system")), *turns
-
-
-def _listed(value: object) -> tuple[Message, ...]:
-    if not isinstance(value, list) or not value:
-        raise InvalidDataset(f"'messages' must be a list of at least two messages, not {_kind(value)}")
-    messages = []
-    for position, message in enumerate(value, start=1):
-        if not isinstance(message, dict):
-            raise InvalidDataset(f"message {position} must be an object, not {_kind(message)}")
-        for field in ("role", "content"):
-            if field not in message:
-                raise InvalidDataset(f"message {position} has no {field!r}, only {_names(message)}")
-        if message["role"] not in ROLES:
-            raise InvalidDataset(
-                f"message {position} has the role {_shown(message['role'])}; known are {', '.join(ROLES)}"
-            )
-        messages.append(Message(message["role"], _text(message["content"], f"content of message {position}")))
-    return tuple(messages)
-
-
-def _check_turns(messages: tuple[Message, ...]) -> None:
-    """Hold to: system at most once and first, then user and assistant in turn, the assistant last, nothing empty."""
-    turns = messages[1:] if messages[0].role == "system" else messages
-    for position, message in enumerate(turns, start=len(messages) - len(turns) + 1):
-        expected = "user" if (position - len(messages) + len(turns)) % 2 else "assistant"
-        if message.role != expected:
-            raise InvalidDataset(f"message {position} is the {message.role}'s where the {expected}'s turn is")
-        if not message.content.strip():
-            raise InvalidDataset(f"message {position}, the {message.role}'s, is empty")
-    if not turns or turns[-1].role != "assistant":
-        raise InvalidDataset("the last message must be the assistant's, the answer to learn")
-
-
-def _split(value: object) -> Split | None:
-    if value is None:
+def _read_split(value: object) -> Split | None:
+    if value is None or value == "":
         return None
     if isinstance(value, str) and value.strip().lower() in _SPLITS:
         return _SPLITS[value.strip().lower()]
-    raise InvalidDataset(f"'split' is {_shown(value)}; it can be 'train' or 'heldout' (or test, validation)")
-
-
-def _text(value: object, field: str) -> str:
-    if not isinstance(value, str):
-        raise InvalidDataset(f"{field!r} must be text, not {_kind(value)}")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        half = error.object[error.start]
-        raise InvalidDataset(f"{field!r} holds half of a surrogate pair, \\u{ord(half):04x}") from error
-    return value
-
-
-def _kind(value: object) -> str:
-    if value is None:
-        return "null"
-    names = {dict: "an object", list: "a list", str: "text", bool: "true or false", int: "a number", float: "a number"}
-    return "an empty list" if value == [] else names.get(type(value), type(value).__name__)
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else text[:40] + "..."
-
-
-def _names(row: Mapping[str, Any]) -> str:
-    shown = ", ".join(_shown(name) for name in list(row)[:8])
-    return f"{shown}, ..." if len(row) > 8 else shown or "no fields"
+    raise BadRow("bad_split", found=shown(value))

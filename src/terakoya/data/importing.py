@@ -1,78 +1,56 @@
-"""Reads an uploaded file row by row into the stored form, and finds out on the way what a person should know of
-it. One pass in a stream; knows nothing of names, ids or where data sets are kept.
+"""Reads an uploaded file row by row into the stored form, the doctor looking on. In a stream; knows nothing of names,
+ids or where data sets are kept.
 """
 
 from __future__ import annotations
 
 import hashlib
-from array import array
-from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any, Self, cast
 
-from terakoya.data.encodings import ENCODING_NAMES, UTF16_MARKS, detect_encoding, name_binary, read_lines
-from terakoya.data.examples import folded_prompt, to_line
-from terakoya.data.formats import ACCEPTED, detect_format, parse_line, parse_row, unused_fields
-from terakoya.domain.datasets import Example, Split
+from terakoya.data.doctor import SHOWN_FIELDS, Doctor
+from terakoya.data.encodings import ENCODING_NAMES
+from terakoya.data.examples import stored_row
+from terakoya.data.formats import KNOWN_FIELDS, detect_shape, parse_row
+from terakoya.data.mapping import shape_of
+from terakoya.data.problems import BadRow, Problem
+from terakoya.data.readers import OpenedFile, open_file
+from terakoya.data.readers.detection import FORMATS_ADVICE
+from terakoya.data.shapes import Shape
+from terakoya.data.sources import Source
+from terakoya.domain.datasets import DatasetKind
 from terakoya.exceptions import InvalidDataset
 
-if TYPE_CHECKING:
-    import numpy as np
+REPORT_VERSION = 1
+MOST_GROWTH = 4
+"""How many times the limit of an upload its rows may take as they are stored: Parquet can hold more than its size."""
+NAMED_BAD_ROWS = 10
+"""In the message; the report has more of them."""
+_MOST_COLUMNS = 100
 
-SHOWN_BAD_ROWS = 10
-_SHOWN_FIELDS = 10
-_FORMATS_ADVICE = f"each line must be one of {ACCEPTED}"
 
+@dataclass(frozen=True, slots=True)
+class ImportOptions:
+    filename: str | None = None
+    """The client's name for the file; decides where content can be several formats."""
+    mapping: Mapping[str, str] = field(default_factory=dict)
+    """Meaning -> column; empty: the shape of each row is found out."""
+    skip_bad_rows: bool = False
+    """Leave bad rows out instead of refusing the file."""
+    limit_bytes: int | None = None
+    """What a compressed file may unpack to, and what the stored rows may take."""
 
-@dataclass
-class Survey:
-    """What is counted while rows pass: eight bytes a row and figure, so that millions of rows fit."""
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
 
-    formats: Counter[str] = field(default_factory=Counter)
-    unused: Counter[str] = field(default_factory=Counter)
-    rows: array[int] = field(default_factory=lambda: array("q"))
-    train_prompts: array[int] = field(default_factory=lambda: array("q"))
-    heldout_prompts: array[int] = field(default_factory=lambda: array("q"))
-    prompt_characters: array[int] = field(default_factory=lambda: array("q"))
-    answer_characters: array[int] = field(default_factory=lambda: array("q"))
-    answers: int = 0
-
-    def add(self, row: dict[str, Any], example: Example) -> None:
-        format = detect_format(row)
-        self.formats[format] += 1
-        self.unused.update(unused_fields(row, format))
-        self.rows.append(hash(example.messages))
-        prompts = self.heldout_prompts if example.split is Split.HELDOUT else self.train_prompts
-        prompts.append(hash(folded_prompt(example)))
-        self.prompt_characters.append(sum(len(message.content) for message in example.prompt))
-        self.answer_characters.append(len(example.answer))
-        self.answers += sum(message.role == "assistant" for message in example.messages)
-
-    @property
-    def format(self) -> str:
-        """The format of all rows, or those found, commonest first."""
-        return " + ".join(name for name, _ in self.formats.most_common())
-
-    @property
-    def unused_fields(self) -> list[tuple[str, int]]:
-        """Each with its number of rows, commonest first."""
-        return sorted(self.unused.items(), key=lambda entry: (-entry[1], entry[0]))
-
-    def statistics(self) -> dict[str, Any]:
-        """Return JSON: duplicates, overlap, and lengths in characters."""
-        import numpy as np  # only when rows were read: the web process starts without it
-
-        heldout, train = _numbers(self.heldout_prompts), _numbers(self.train_prompts)
-        return {
-            "duplicate_rows": len(self.rows) - len(np.unique(_numbers(self.rows))),
-            "heldout_prompts_in_training": int(np.isin(heldout, train).sum()),
-            "answers": self.answers,
-            "prompt_characters": _lengths(_numbers(self.prompt_characters)),
-            "answer_characters": _lengths(_numbers(self.answer_characters)),
-            "unused_fields": dict(self.unused_fields[:_SHOWN_FIELDS]),
-        }
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        return cls(**fields)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,123 +59,212 @@ class ImportedRows:
 
     rows: int
     heldout_rows: int
+    kind: DatasetKind
     format: str
     encoding: str
     size_bytes: int
     sha256: str
     notices: tuple[str, ...]
     statistics: dict[str, Any]
+    report: dict[str, Any]
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Self:
+        """Raises: KeyError, TypeError, ValueError if it is not what ``to_json`` gave."""
+        notices = tuple(str(notice) for notice in fields["notices"])
+        return cls(**dict(fields) | {"kind": DatasetKind(fields["kind"]), "notices": notices})
 
 
-def import_rows(source: Path, target: IO[bytes], *, filename: str | None = None) -> ImportedRows:
-    """Write every row of ``source`` to ``target`` in the stored form.
+class RowFiles:
+    """The files that an import needs besides its source; opened before the process gives up opening any."""
 
-    Raises: InvalidDataset naming what the file is if it is not JSONL, or its first bad rows with their reasons
-    and their number.
+    def __init__(self, target: IO[bytes], folder: Path | None = None) -> None:
+        """``target`` takes the stored rows; ``folder``: where files without a name lie while they are needed."""
+        self.target = target
+        self._stack = ExitStack()
+        self.contents, self.prompts, self.unpacked = (
+            self._stack.enter_context(tempfile.TemporaryFile(dir=folder))  # noqa: SIM115  closed with the stack
+            for _ in range(3)
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+
+def import_file(source: Path, target: Path, options: ImportOptions) -> ImportedRows:
+    """Import into a new file, in this process, so that it survives a power cut."""
+    with target.open("xb") as rows, RowFiles(rows, target.parent) as files:
+        imported = import_rows(source, files, options)
+        rows.flush()
+        os.fsync(rows.fileno())
+    return imported
+
+
+def import_rows(source: Path, files: RowFiles, options: ImportOptions) -> ImportedRows:
+    """Write every row of ``source`` in the stored form.
+
+    Raises: InvalidDataset naming what the file is if it is of no format that is read, or, unless they are to be
+    skipped, its first bad rows with their number; the report is in its details. InvalidConfig for a bad mapping.
     """
-    _refuse_other_kinds(source, filename)
-    encoding = detect_encoding(source)
-    survey = Survey()
-    bad: list[str] = []
-    bad_rows = size = 0
-    sha256 = hashlib.sha256()
-    for number, line in _rows(source, encoding):
-        try:
-            row = parse_line(line)
-            example = parse_row(row, number)
-        except InvalidDataset as error:
-            bad_rows += 1
-            if bad_rows <= SHOWN_BAD_ROWS:
-                bad.append(f"line {number}: {error}")
+    shape = shape_of(options.mapping) if options.mapping else None
+    wanted = KNOWN_FIELDS | frozenset(options.mapping.values())
+    opened = open_file(
+        Source(source, limit_bytes=options.limit_bytes),
+        filename=options.filename,
+        wanted=wanted,
+        unpacked=cast(Any, files.unpacked),
+    )
+    doctor = Doctor(contents=files.contents, prompts=files.prompts)
+    writer = _Writer(files.target, options.limit_bytes)
+    columns: dict[str, None] = {}
+    for number, fields in opened.rows:
+        if isinstance(fields, Problem):
+            doctor.refuse(number, fields)
             continue
-        survey.add(row, example)
-        if not bad_rows:
-            stored = to_line(example)
-            target.write(stored)
-            sha256.update(stored)
-            size += len(stored)
-    if bad_rows:
-        raise InvalidDataset(_name_bad_rows(bad, bad_rows, bad_rows + len(survey.rows)))
-    if not survey.rows:
-        held = "only blank lines" if source.stat().st_size else "nothing"
-        raise InvalidDataset(f"the file has no rows, it holds {held}; {_FORMATS_ADVICE}")
-    statistics = survey.statistics()
+        if len(columns) < _MOST_COLUMNS:
+            columns.update(dict.fromkeys(str(name)[:200] for name in list(fields)[:_MOST_COLUMNS]))
+        try:
+            found = shape or detect_shape(fields)
+            example = parse_row(fields, number, found)
+            _check_kind(found, doctor)
+        except BadRow as error:
+            doctor.refuse(number, error.problem)
+            continue
+        line, key = stored_row(example)
+        doctor.accept(example, fields, found, key)
+        if options.skip_bad_rows or not doctor.bad_rows:
+            writer.write(line)
+    report = _report(opened, doctor, options, source.stat().st_size, list(columns)[:_MOST_COLUMNS])
+    _refuse_unusable(doctor, opened, options, report, source)
     return ImportedRows(
-        rows=len(survey.rows),
-        heldout_rows=len(survey.heldout_prompts),
-        format=survey.format,
-        encoding=encoding,
-        size_bytes=size,
-        sha256=sha256.hexdigest(),
-        notices=tuple(_notices(encoding, survey, statistics)),
-        statistics=statistics,
+        rows=doctor.rows,
+        heldout_rows=doctor.heldout_rows,
+        kind=doctor.kind or DatasetKind.CONVERSATION,
+        format=_format_name(doctor),
+        encoding=opened.encoding,
+        size_bytes=writer.size,
+        sha256=writer.sha256.hexdigest(),
+        notices=tuple(_notices(opened, doctor)),
+        statistics=_statistics(doctor),
+        report=report,
     )
 
 
-def _refuse_other_kinds(source: Path, filename: str | None) -> None:
-    with source.open("rb") as file:
-        head = file.read(4096)
-    if (kind := name_binary(head)) is not None:
-        raise InvalidDataset(f"this is not JSONL but {kind}; {_FORMATS_ADVICE}")
-    if head.startswith(UTF16_MARKS):
-        head = head.decode("utf-16", errors="ignore").encode(errors="ignore")
-    start = head.lstrip(b"\xef\xbb\xbf \t\r\n")
-    if not start:
-        return  # empty, as the rows will show
-    if start.startswith(b"["):
-        raise InvalidDataset(
-            "this is not JSONL but begins like one JSON array; turn it into one object a line, "
-            "as with `jq -c '.[]' rows.json > rows.jsonl`"
-        )
-    if start.startswith(b"<"):
-        raise InvalidDataset(f"this is not JSONL but looks like HTML or XML; {_FORMATS_ADVICE}")
-    if filename is not None and filename.lower().endswith((".csv", ".tsv")) and not start.startswith(b"{"):
-        raise InvalidDataset(f"CSV is not read, JSONL is; {_FORMATS_ADVICE}")
-    first, newline, _ = start.partition(b"\n")
-    if newline and first.strip() == b"{":
-        raise InvalidDataset(
-            "this is not JSONL but JSON spread over several lines; put each object on one line, "
-            "as with `jq -c . rows.json > rows.jsonl`"
-        )
+class _Writer:
+    def __init__(self, target: IO[bytes], limit_bytes: int | None) -> None:
+        self.size = 0
+        self.sha256 = hashlib.sha256()
+        self._target = target
+        self._limit = limit_bytes
+
+    def write(self, line: bytes) -> None:
+        self._target.write(line)
+        self.sha256.update(line)
+        self.size += len(line)
+        if self._limit is not None and self.size > MOST_GROWTH * self._limit:
+            raise InvalidDataset(
+                f"the rows take more than {MOST_GROWTH * self._limit:,} bytes, {MOST_GROWTH} times what an upload may "
+                "have; "
+                "cut the data into several files"
+            )
 
 
-def _rows(source: Path, encoding: str) -> Iterator[tuple[int, str]]:
-    return ((number, line) for number, line in read_lines(source, encoding) if line.strip())
+def _check_kind(shape: Shape, doctor: Doctor) -> None:
+    """All rows are of the kind of the first: what one could learn from it differs. Raises: BadRow."""
+    if doctor.kind is not None and shape.kind is not doctor.kind:
+        raise BadRow("other_kind", found=str(shape.kind), expected=str(doctor.kind), first=doctor.first_row)
 
 
-def _name_bad_rows(reasons: list[str], bad: int, total: int) -> str:
-    count = "1 row" if bad == 1 else f"{bad:,} rows"
-    shown = "" if bad <= len(reasons) else f" (the first {len(reasons)} are shown)"
-    return f"{count} of {total:,} cannot be used{shown}; {_FORMATS_ADVICE}\n" + "\n".join(reasons)
+def _refuse_unusable(
+    doctor: Doctor, opened: OpenedFile, options: ImportOptions, report: dict[str, Any], source: Path
+) -> None:
+    details = {"report": report}
+    if doctor.bad_rows and not (options.skip_bad_rows and doctor.rows):
+        raise InvalidDataset(_name_bad_rows(doctor, opened, options), details=details)
+    if not doctor.rows:
+        held = "no row that can be used" if doctor.bad_rows else "only blank lines or a header"
+        if not source.stat().st_size:
+            held = "nothing"
+        raise InvalidDataset(f"the file has no rows, it holds {held}; {FORMATS_ADVICE}", details=details)
 
 
-def _notices(encoding: str, survey: Survey, statistics: dict[str, Any]) -> Iterator[str]:
-    if encoding not in ("utf-8", "utf-8-sig"):
-        yield f"The file was in {ENCODING_NAMES[encoding]}; it was converted to UTF-8."
-    if len(survey.formats) > 1:
-        found = ", ".join(f"{count:,} {name}" for name, count in survey.formats.most_common())
+def _name_bad_rows(doctor: Doctor, opened: OpenedFile, options: ImportOptions) -> str:
+    place = "line" if opened.numbers_lines else "row"
+    count = "1 row" if doctor.bad_rows == 1 else f"{doctor.bad_rows:,} rows"
+    named = doctor.bad[:NAMED_BAD_ROWS]
+    more = "" if doctor.bad_rows <= len(named) else f" (the first {len(named)} are named)"
+    advice = "" if options.skip_bad_rows or not doctor.rows else "; correct them, or import with skip_bad_rows"
+    reasons = "\n".join(f"{place} {note.row}: {note.problem.reason}" for note in named)
+    if {note.problem.code for note in named} & {"no_known_fields", "missing_field", "not_json", "not_object"}:
+        advice += f"; {FORMATS_ADVICE}"
+    return f"{count} of {doctor.rows + doctor.bad_rows:,} cannot be used{more}{advice}\n{reasons}"
+
+
+def _report(
+    opened: OpenedFile, doctor: Doctor, options: ImportOptions, size_bytes: int, columns: list[str]
+) -> dict[str, Any]:
+    return {
+        "version": REPORT_VERSION,
+        "file": {
+            "name": options.filename,
+            "format": opened.format,
+            "compression": opened.compression,
+            "encoding": opened.encoding,
+            "size_bytes": size_bytes,
+            "columns": columns,
+        },
+        "place": "line" if opened.numbers_lines else "row",
+        "mapping": dict(options.mapping),
+        "skipped_bad_rows": options.skip_bad_rows,
+        "kind": doctor.kind,
+        **doctor.report(),
+    }
+
+
+def _format_name(doctor: Doctor) -> str:
+    """Return the shape of all rows, or the commonest of those found."""
+    names = [name for name, _ in doctor.shapes.most_common()]
+    return " + ".join(names[:2]) + (" + ..." if len(names) > 2 else "")
+
+
+def _statistics(doctor: Doctor) -> dict[str, Any]:
+    lengths = {
+        f"{name}_characters": {key: each[key] for key in ("mean", "p50", "p99", "max")}
+        for name, each in doctor.report()["characters"].items()
+    }
+    return {
+        "bad_rows_left_out": doctor.bad_rows,
+        "duplicate_rows": doctor.repeats().count,
+        "heldout_prompts_in_training": doctor.overlap().count,
+        "answers": doctor.answers,
+        **lengths,
+        "unused_fields": dict(doctor.unused_fields()[:SHOWN_FIELDS]),
+    }
+
+
+def _notices(opened: OpenedFile, doctor: Doctor) -> Iterator[str]:
+    if opened.encoding not in ("utf-8", "utf-8-sig"):
+        yield f"The file was in {ENCODING_NAMES[opened.encoding]}; it was converted to UTF-8."
+    if doctor.bad_rows:
+        yield f"{doctor.bad_rows:,} of {doctor.rows + doctor.bad_rows:,} rows cannot be used and were left out."
+    if len(doctor.shapes) > 1:
+        found = ", ".join(f"{count:,} {name}" for name, count in doctor.shapes.most_common())
         yield f"Rows of several formats were found: {found}."
-    if survey.unused:
-        fields = ", ".join(f"{name!r} ({count:,} rows)" for name, count in survey.unused_fields[:_SHOWN_FIELDS])
-        more = len(survey.unused) - _SHOWN_FIELDS
+    if doctor.unused:
+        unused = doctor.unused_fields()
+        fields = ", ".join(f"{name!r} ({count:,} rows)" for name, count in unused[:SHOWN_FIELDS])
+        more = len(unused) - SHOWN_FIELDS
         yield f"Fields that were not used: {fields}" + (f" and {more:,} more." if more > 0 else ".")
-    if duplicates := statistics["duplicate_rows"]:
-        yield f"{duplicates:,} of {len(survey.rows):,} rows repeat an earlier row exactly; they were kept."
-    if overlap := statistics["heldout_prompts_in_training"]:
+    if repeats := doctor.repeats().count:
+        yield f"{repeats:,} of {doctor.rows:,} rows repeat an earlier row exactly; they were kept."
+    if overlap := doctor.overlap().count:
         yield (
-            f"{overlap:,} of {len(survey.heldout_prompts):,} held-out rows have a prompt that training rows have too; "
+            f"{overlap:,} of {doctor.heldout_rows:,} held-out rows have a prompt that training rows have too; "
             "their score will look better than it is."
         )
-
-
-def _numbers(values: array[int]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    import numpy as np
-
-    return np.frombuffer(values, dtype=np.int64) if values else np.empty(0, dtype=np.int64)
-
-
-def _lengths(values: np.ndarray[tuple[int], np.dtype[np.int64]]) -> dict[str, float]:
-    import numpy as np
-
-    middle, high = np.quantile(values, (0.5, 0.99), method="inverted_cdf")
-    return {"mean": round(float(values.mean()), 1), "p50": int(middle), "p99": int(high), "max": int(values.max())}

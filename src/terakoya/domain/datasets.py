@@ -70,3 +70,4 @@ class DatasetInfo:
     notices: tuple[str, ...] = ()
     """What was converted or noticed on the way in, in words."""
     statistics: dict[str, Any] = field(default_factory=dict)
+    kind: DatasetKind = DatasetKind.CONVERSATION

@@ -6,7 +6,7 @@ All methods are synchronous and thread-safe: routes call them from worker thread
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -54,10 +54,14 @@ class DatasetRepository(Protocol):
         ...
 
     def rows_path(self, id_or_name: str) -> Path:
-        """The normalised rows: UTF-8 JSONL of ``{"row", "messages", "split"?}``."""
+        """The normalised rows, as ``data.examples`` describes them."""
         ...
 
-    def save(self, info: DatasetInfo, rows: Path) -> DatasetInfo:
+    def report(self, id_or_name: str) -> dict[str, Any]:
+        """What the import found. Raises: DatasetNotFound; NotFound for a data set that was imported without."""
+        ...
+
+    def save(self, info: DatasetInfo, rows: Path, report: Mapping[str, Any]) -> DatasetInfo:
         """Move ``rows`` into the store and register it durably. Raises: Conflict if the name is taken."""
         ...
 

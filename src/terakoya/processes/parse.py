@@ -25,6 +25,7 @@ from terakoya.security.confinement import (
     die_with_parent,
     leave_network,
     limit_resources,
+    python_folders,
     restrict_files,
 )
 
@@ -35,7 +36,6 @@ RESULT, LOG = "result.jsonl", "parse.log"
 _OPEN_FILES = 64
 _MOST_FILES = 1 << 16
 """Of the server: it has a handful."""
-_SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/dev/null", "/dev/urandom")
 _READ_BYTES = 1 << 16
 _TOKENIZERS_KEPT = 4
 
@@ -190,7 +190,7 @@ def _parse(request: dict[str, Any], tokenizer: Tokenizer, result: BinaryIO) -> N
             open_files=_OPEN_FILES,
         )
         path = Path(request["path"])
-        restrict_files([path, *_needed_folders()])
+        restrict_files([path, *python_folders()])
         document = reader.read(path, title=request["title"], filename=request["filename"])
     except AppException as error:
         write_error(result, str(error), error.code)
@@ -204,12 +204,6 @@ def _parse(request: dict[str, Any], tokenizer: Tokenizer, result: BinaryIO) -> N
         write_error(result, f"the parser failed: {type(error).__name__}: {error}", UnreadableDocument.code)
     else:
         write_result(result, document)
-
-
-def _needed_folders() -> list[Path]:
-    """Return where Python, its packages and the system's libraries are: some are imported on call."""
-    names = {sys.prefix, sys.base_prefix, sys.exec_prefix, *(part for part in sys.path if part), *_SYSTEM_FOLDERS}
-    return [Path(name) for name in names]
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ _FILE_RIGHTS_BY_ABI = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
 """How many kinds of access to files each version knows; later ones as many as the last."""
 _NETWORK_ABI, _SCOPE_ABI = 4, 6
 _OOM_SCORE = "800"
+_SYSTEM_FOLDERS = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/localtime", "/dev/null", "/dev/urandom")
 
 
 class _Ruleset(ctypes.Structure):
@@ -100,6 +101,12 @@ def restrict_files(readable: Sequence[Path]) -> bool:
         return bool(libc.syscall(_LANDLOCK_RESTRICT, ruleset, 0) == 0)
     finally:
         os.close(ruleset)
+
+
+def python_folders() -> list[Path]:
+    """Return where Python, its packages and the system's libraries are: some are imported on call."""
+    names = {sys.prefix, sys.base_prefix, sys.exec_prefix, *(part for part in sys.path if part), *_SYSTEM_FOLDERS}
+    return [Path(name) for name in names]
 
 
 def landlock_version() -> int:

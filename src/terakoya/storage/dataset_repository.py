@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy import Engine, or_, select
 from sqlalchemy.orm import Session
 
-from terakoya.domain.datasets import DatasetInfo
+from terakoya.domain.datasets import DatasetInfo, DatasetKind
 from terakoya.domain.names import check_name, did_you_mean, name_key
-from terakoya.exceptions import Conflict, DatasetNotFound
+from terakoya.exceptions import Conflict, DatasetNotFound, NotFound
 from terakoya.storage.database import reading, writing
-from terakoya.storage.files import DataDir, move_file_durably, sync_directory
+from terakoya.storage.files import DataDir, move_file_durably, sync_directory, write_durably
+from terakoya.storage.json_text import to_json
 from terakoya.storage.tables import DatasetRow
 from terakoya.storage.usage import tasks_using
 
 ROWS_FILE = "rows.jsonl"
+REPORT_FILE = "report.json"
 
 
 class SqlDatasetRepository:
@@ -38,13 +42,24 @@ class SqlDatasetRepository:
     def rows_path(self, id_or_name: str) -> Path:
         return self._data_dir.dataset(self.find(id_or_name).id) / ROWS_FILE
 
-    def save(self, info: DatasetInfo, rows: Path) -> DatasetInfo:
+    def report(self, id_or_name: str) -> dict[str, Any]:
+        info = self.find(id_or_name)
+        try:
+            report: dict[str, Any] = json.loads((self._data_dir.dataset(info.id) / REPORT_FILE).read_bytes())
+        except FileNotFoundError:
+            raise NotFound(
+                f"the data set {info.name!r} has no report: it was imported by an earlier version; import it again"
+            ) from None
+        return report
+
+    def save(self, info: DatasetInfo, rows: Path, report: Mapping[str, Any]) -> DatasetInfo:
         stored = replace(info, name=check_name(info.name))
         folder = self._data_dir.dataset(info.id)
         with reading(self._engine) as session:
             _refuse_taken_name(session, stored.name)
         folder.mkdir(parents=True)
         try:
+            write_durably(folder / REPORT_FILE, to_json(report))
             move_file_durably(rows, folder / ROWS_FILE)
             sync_directory(folder.parent)
             with writing(self._engine) as session:
@@ -93,6 +108,7 @@ def _row(info: DatasetInfo) -> DatasetRow:
         created_at=info.created_at,
         notices=list(info.notices),
         statistics=info.statistics,
+        kind=info.kind,
     )
 
 
@@ -109,4 +125,5 @@ def _info(row: DatasetRow) -> DatasetInfo:
         created_at=row.created_at,
         notices=tuple(row.notices),
         statistics=row.statistics,
+        kind=DatasetKind(row.kind),
     )

@@ -66,6 +66,7 @@ class DatasetRow(Base):
     created_at: Mapped[datetime]
     notices: Mapped[list[str]]
     statistics: Mapped[dict[str, Any]]
+    kind: Mapped[str] = mapped_column(String(40), server_default="conversation")
 
 
 class TaskRow(Base):

@@ -36,6 +36,75 @@ def test_a_dataset_goes_in_as_form_or_raw_body_and_out_again(fresh: TestClient) 
     assert fresh.get(f"/api/datasets/{dataset_id}").json()["code"] == "dataset_not_found"
 
 
+def test_columns_are_mapped_by_form_and_query(fresh: TestClient) -> None:
+    table = "分割,質問,回答\ntest,どこ?,ここ\n,いつ?,いま\n".encode("cp932")
+    mapping = {"prompt": "質問", "answer": "回答", "split": "分割"}
+    form = fresh.post("/api/datasets", files={"file": ("表.csv.gz", table)}, data={"mapping": json.dumps(mapping)})
+    raw = fresh.put(
+        "/api/datasets/raw", content=table, params={"mapping": ",".join(f"{k}={v}" for k, v in mapping.items())}
+    )
+    for answer in (form, raw):
+        assert answer.status_code == 201, answer.text
+        assert (answer.json()["rows"], answer.json()["heldout_rows"]) == (2, 1)
+        assert answer.json()["kind"] == "conversation"
+    assert form.json()["name"] == "表"
+    report = fresh.get("/api/datasets/raw/report").json()
+    assert report["mapping"] == mapping
+    assert report["file"] == {
+        "name": None,
+        "format": "csv",
+        "compression": None,
+        "encoding": "cp932",
+        "size_bytes": len(table),
+        "columns": ["分割", "質問", "回答"],
+    }
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"mapping": "prompt"}, "prompt=COLUMN"),
+        ({"mapping": "prompt=a,prompt=b"}, "once"),
+        ({"mapping": "prompt=a"}, "a mapping names"),
+        ({"mapping": "prompt=a,answer=a"}, "'a' has several meanings"),
+        ({"mapping": "query=a,answer=b"}, "can name"),
+        ({"mapping": '{"prompt": 1}'}, "object of texts"),
+        ({"mapping": '{"prompt"'}, "not JSON"),
+        ({"mapping": "[" * 4000}, "prompt=COLUMN"),
+        ({"mapping": "{" * 4000}, "not JSON"),
+        ({"mapping": f"prompt={'x' * 201},answer=b"}, "1 to 200 characters"),
+        ({"skip_bad_rows": "maybe"}, "true or false"),
+        ({"nmae": "x"}, "has a field 'nmae'"),
+    ],
+)
+def test_a_mapping_that_makes_no_sense_is_refused(fresh: TestClient, fields: dict[str, str], message: str) -> None:
+    answer = fresh.post("/api/datasets", files={"file": ("rows.jsonl", ROWS)}, data=fields)
+    assert (answer.status_code, answer.json()["code"]) == (422, "invalid_config")
+    assert message in answer.json()["error"]
+
+
+def test_a_refused_file_is_told_row_by_row_and_its_bad_rows_can_be_left_out(fresh: TestClient) -> None:
+    content = ROWS + b'{"prompt": "?"}\n' + ROWS
+    refused = fresh.put("/api/datasets/some", content=content, params={"filename": "some.jsonl"})
+    assert (refused.status_code, refused.json()["code"]) == (422, "invalid_dataset")
+    report = refused.json()["details"]["report"]
+    assert report["rows"] == {"read": 25, "good": 24, "bad": 1}
+    assert report["bad_rows"] == [
+        {
+            "row": 13,
+            "code": "missing_field",
+            "values": {"present": "'prompt'", "missing": "'completion'"},
+            "reason": "it has 'prompt' but no 'completion'",
+            "fix": "add the field, or say which column is what",
+        }
+    ]
+    taken = fresh.put("/api/datasets/some", content=content, params={"skip_bad_rows": True})
+    assert taken.status_code == 201
+    assert taken.json()["rows"] == 24
+    assert "1 of 25 rows cannot be used and were left out." in taken.json()["notices"]
+    assert fresh.get("/api/datasets/some/report").json()["bad_rows"] == report["bad_rows"]
+
+
 @pytest.mark.parametrize(
     ("content", "status", "code"),
     [

@@ -107,10 +107,15 @@ def test_bad_rows_are_listed_by_line_with_their_number_and_nothing_is_left(
         service.import_file(upload, name="n")
 
     first, *reasons = str(caught.value).splitlines()
-    assert first.startswith("13 rows of 14 cannot be used (the first 10 are shown); each line must be one of")
-    assert len(reasons) == importing.SHOWN_BAD_ROWS
+    assert first.startswith("13 rows of 14 cannot be used (the first 10 are named); correct them, or import with")
+    assert len(reasons) == importing.NAMED_BAD_ROWS
     assert reasons[0] == "line 3: not JSON: Expecting value at character 1"
     assert reasons[1] == "line 4: 'completion' is empty"
+    report = (caught.value.details or {})["report"]
+    assert report["rows"] == {"read": 14, "good": 1, "bad": 13}
+    assert [note["row"] for note in report["bad_rows"]] == list(range(3, 16))
+    assert report["bad_rows"][1]["fix"] == "fill it in, or remove the row"
+    assert report["reasons"][0] == {"code": "empty", "rows": 12, "first_row": 4}
     assert files_under(data_dir) == []
     assert service.list() == []
 
@@ -121,25 +126,25 @@ def test_bad_rows_are_listed_by_line_with_their_number_and_nothing_is_left(
         (b"", "has no rows, it holds nothing"),
         (b"\n \r\n\n", "has no rows, it holds only blank lines"),
         (b"\xef\xbb\xbf", "has no rows"),
-        (b'[\n{"prompt": "a", "completion": "b"}\n]', "one JSON array.*jq"),
-        (b'{\n "prompt": "a",\n "completion": "b"\n}', "spread over several lines.*jq"),
-        (b"prompt,completion\na,b\n", "CSV is not read, JSONL is"),
+        (b"[]", "has no rows"),
+        (b"just some words\n", "the format of the file is not recognised; it begins 'just some words'"),
         (b"<!DOCTYPE html>", "HTML or XML"),
-        (b"PAR1\x00\x00", "Parquet"),
+        (b"PAR1\x00\x00", "the Parquet file is damaged"),
+        (b"PK\x03\x04", "a ZIP archive"),
         (b"%PDF-1.4\n", "a PDF"),
         (b"\x80\x02}q\x00.", "binary data"),
         ("{}".encode("utf-16-le"), "binary data"),
         (b"\xff\xfe{\x00}", "not valid UTF-16"),
     ],
 )
-def test_what_is_not_jsonl_is_named_and_leaves_nothing(
+def test_what_is_not_read_is_named_and_leaves_nothing(
     service: DatasetService, data_dir: DataDir, tmp_path: Path, content: bytes, message: str
 ) -> None:
     upload = tmp_path / "upload"
     upload.write_bytes(content)
 
     with pytest.raises(InvalidDataset, match=f"(?s){message}"):
-        service.import_file(upload, name="n", original_filename="rows.csv")
+        service.import_file(upload, name="n")
 
     assert files_under(data_dir) == []
 

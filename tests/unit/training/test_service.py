@@ -83,7 +83,7 @@ class House:
             content_sha256=hashlib.sha256(content).hexdigest(),
             created_at=datetime(2026, 1, 1, tzinfo=UTC),
         )
-        self.datasets.save(info, path)
+        self.datasets.save(info, path, {})
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import pytest
 
 from terakoya.api.machine import protections
 from terakoya.config import Settings
+from terakoya.data.problems import PROBLEMS
 from terakoya.domain.events import Phase
 from terakoya.domain.models import ModelKind
 from terakoya.domain.tasks import TaskState
@@ -43,6 +44,11 @@ def test_both_languages_know_the_same_keys() -> None:
     assert all(sorted(PLACE.findall(english[key])) == sorted(PLACE.findall(japanese[key])) for key in english)
 
 
+def test_the_problems_of_rows_have_the_sentences_of_the_table() -> None:
+    texts = load_catalogue("en").texts
+    assert {code: (texts[f"problem.{code}"], texts[f"remedy.{code}"]) for code in PROBLEMS} == dict(PROBLEMS)
+
+
 def sources() -> str:
     return "".join(path.read_text(encoding="utf-8") for path in sorted((ROOT / "src").rglob("*.py")))
 
@@ -72,7 +78,10 @@ def test_the_shared_vocabulary_has_texts(tmp_path: Path) -> None:
         "protection": [f"{name}{side}" for name in names for side in ("", ".on", ".off")],
         "error": sorted(error_codes()),
         "warning": sorted(warning_codes()),
-        "role": ["system", "user", "assistant"],
+        "role": ["system", "user", "assistant", "tool"],
+        "problem": list(PROBLEMS),
+        "remedy": list(PROBLEMS),
+        "part": ["prompt", "answer", "rejected", "text"],
         "verdict": [f"{c}.{m}" for c in ("better", "worse", "no_clear_difference") for m in ("exact_match", "loss")],
         "language": list(LANGUAGES),
         "canary": ["better", "no_clear_change", "not_applicable", "slightly_worse", "worse"],

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel
 
 from terakoya.exceptions import AppException
@@ -21,10 +23,13 @@ class ErrorEnvelope(BaseModel):
     request_id: str
     """Names the request in the server's log."""
     fields: list[FieldError] | None = None
+    details: dict[str, Any] | None = None
+    """What a program can show better than a sentence, such as the report on a file that was refused."""
 
     @classmethod
     def of(cls, error: AppException, request_id: str) -> ErrorEnvelope:
-        return cls(error=encodable(str(error)), code=error.code, request_id=request_id)
+        details = None if error.details is None else dict(error.details)
+        return cls(error=encodable(str(error)), code=error.code, request_id=request_id, details=details)
 
 
 def encodable(text: str) -> str:

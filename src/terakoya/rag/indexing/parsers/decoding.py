@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from terakoya.data.encodings import ENCODING_NAMES, UTF16_MARKS, detect_encoding, name_binary
+from terakoya.data.sources import Source
 from terakoya.exceptions import InvalidDataset, UnreadableDocument
 
 _HEAD = 4096
@@ -70,7 +71,7 @@ def _encoding_of(path: Path, content: bytes, declared: str | None) -> str:
     else:
         return "utf-8"
     try:
-        return detect_encoding(path)
+        return detect_encoding(Source(path))
     except InvalidDataset as error:
         likely = _likely(content)
         raise UnreadableDocument(

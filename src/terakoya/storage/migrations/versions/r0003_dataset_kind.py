@@ -1,0 +1,15 @@
+"""Data sets are of a kind; those that are there are conversations."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "r0003"
+down_revision = "r0002"
+
+
+def upgrade() -> None:
+    op.add_column("datasets", sa.Column("kind", sa.String(40), nullable=False, server_default="conversation"))
+
+
+def downgrade() -> None:
+    op.drop_column("datasets", "kind")
