@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Query, WebSocket
+from fastapi import APIRouter, Query, Response, WebSocket
+from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import AfterValidator
 
 from terakoya.api.dependencies import ContainerDep, Datasets, Limit, Models, Tasks, Training
@@ -15,6 +16,11 @@ from terakoya.training.methods import STRATEGIES
 from terakoya.training.request import TrainingRequest
 
 router = APIRouter(tags=["training"])
+ATTACHED = {"content-disposition": 'attachment; filename="recipe.yaml"'}
+
+
+class RecipeResponse(PlainTextResponse):
+    media_type = "application/yaml"
 
 
 def _registered(strategy: str) -> str:
@@ -35,9 +41,12 @@ def get_options(
     model: Chosen = None,
     dataset: Chosen = None,
     strategy: Strategy = "lora",
+    preset: Chosen = None,
 ) -> TrainingOptions:
-    """What can be trained how; ``resolved`` is what the chosen model, dataset and strategy lead to."""
-    return options_for(models.list(), datasets.list(), model=model, dataset=dataset, strategy=strategy)
+    """What can be trained how, with every preset and the reason for it; ``resolved`` is what the chosen model, dataset,
+    strategy or preset lead to.
+    """
+    return options_for(models.list(), datasets.list(), model=model, dataset=dataset, strategy=strategy, preset=preset)
 
 
 @router.post("/api/train", status_code=202)
@@ -55,6 +64,15 @@ def list_runs(training: Training, limit: Limit = 100) -> RunList:
 @router.get("/api/train/{task_id}")
 def get_run(task_id: str, training: Training) -> RunView:
     return RunView.with_report(training.get(task_id), training.report(task_id))
+
+
+@router.get("/api/train/{task_id}/recipe", response_class=RecipeResponse)
+def get_recipe(
+    task_id: str, training: Training, format: Annotated[Literal["yaml", "json"], Query()] = "yaml"
+) -> Response:
+    """The request that gives this run again: every setting that was in effect, as YAML to keep or as JSON to post."""
+    fields, text = training.recipe(task_id)
+    return RecipeResponse(text, headers=ATTACHED) if format == "yaml" else JSONResponse(fields)
 
 
 @router.post("/api/train/{task_id}/cancel")

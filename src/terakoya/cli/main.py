@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import terakoya
-from terakoya.cli import datasets, documents, models, tasks
+from terakoya.cli import datasets, documents, models, runs, tasks
 from terakoya.cli.ask import ask
 from terakoya.cli.chat import chat
 from terakoya.cli.demo import demo
@@ -36,6 +36,7 @@ app = typer.Typer(
 )
 app.command("serve", help=_("Start the server and stay in the foreground until it is stopped."))(serve)
 app.command("train", help=_("Tune a model on a dataset."))(train)
+app.add_typer(runs.app, name="runs")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(models.app, name="models")
 app.add_typer(datasets.app, name="datasets")

@@ -11,17 +11,24 @@ import typer
 
 from terakoya.cli.output import JsonOption, json_wanted, print_json, remark, say
 from terakoya.cli.texts import _
-from terakoya.exceptions import AppException, Conflict, InvalidDataset
+from terakoya.exceptions import AppException, Conflict, InvalidConfig, InvalidDataset
 
 if TYPE_CHECKING:
     from terakoya.client.client import Client
 
 
 def train(
-    model: Annotated[str, typer.Argument(help=_("Name or id of the model to tune."), show_default=False)],
+    model: Annotated[str | None, typer.Argument(help=_("Name or id of the model to tune."), show_default=False)] = None,
     dataset: Annotated[
-        str, typer.Argument(help=_("Name or id of a dataset, or a file, which is uploaded first."), show_default=False)
-    ],
+        str | None,
+        typer.Argument(help=_("Name or id of a dataset, or a file, which is uploaded first."), show_default=False),
+    ] = None,
+    recipe: Annotated[
+        Path | None, typer.Option(help=_("YAML with the settings; what stands on the command line goes before it."))
+    ] = None,
+    preset: Annotated[
+        str | None, typer.Option(help=_("A named set of settings; `terakoya runs presets` lists them."))
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help=_("Stay and show progress and report card."))] = False,
     name: Annotated[str | None, typer.Option(help=_("Name of the model that comes out."))] = None,
     strategy: Annotated[str | None, typer.Option(help=_("lora (default) or full."))] = None,
@@ -36,6 +43,18 @@ def train(
     batch_size: Annotated[int | None, typer.Option(help=_("Examples per optimizer step."), min=1)] = None,
     max_length: Annotated[int | None, typer.Option(help=_("Rows with more tokens are refused."), min=1)] = None,
     max_examples: Annotated[int | None, typer.Option(help=_("Held-out rows to score at most."), min=1)] = None,
+    evaluate_every: Annotated[
+        int | None, typer.Option(help=_("Score some held-out rows every so many steps."), min=1)
+    ] = None,
+    patience: Annotated[
+        int | None, typer.Option(help=_("Stop early after so many evaluations without a better loss."), min=1)
+    ] = None,
+    sample_prompt: Annotated[
+        list[str] | None, typer.Option(help=_("Answer this at each evaluation; may be repeated."))
+    ] = None,
+    tracker: Annotated[
+        list[str] | None, typer.Option(help=_("tensorboard or mlflow: send the curves there too."))
+    ] = None,
     seed: Annotated[int | None, typer.Option(help=_("Seed of order and initialisation."), min=0)] = None,
     priority: Annotated[
         int | None, typer.Option(help=_("-100 to 100; of queued runs the higher starts first."), min=-100, max=100)
@@ -65,10 +84,16 @@ def train(
         max_length=max_length,
         seed=seed,
         adapter=adapter or None,
-        evaluation=_given(max_examples=max_examples) or None,
+        evaluation=_given(max_examples=max_examples, every_steps=evaluate_every) or None,
+        early_stopping=_given(patience=patience) or None,
+        sample_prompts=sample_prompt or None,
+        trackers=tracker or None,
+        preset=preset,
         priority=priority,
         limits=_given(max_hours=max_hours, no_progress_minutes=no_progress_minutes, max_restarts=max_restarts) or None,
     )
+    options = _with_recipe(recipe, _given(model=model, dataset=dataset) | options)
+    model, dataset = (_named(options, field) for field in ("model", "dataset"))
     file = _file_named(dataset)
     with connect() as connection:
         if file is None:
@@ -85,6 +110,31 @@ def train(
         else:
             say(_("Started run %(id)s\nWatch it: terakoya tasks watch %(id)s", id=task_id))
         leave_running(connection, task_id)
+
+
+def _with_recipe(path: Path | None, options: dict[str, Any]) -> dict[str, Any]:
+    """Lay the options over the recipe's fields. Raises: InvalidConfig naming the lines that are wrong."""
+    if path is None:
+        return options
+    from terakoya.domain.merging import merged
+    from terakoya.training.recipe import MAX_BYTES, read_recipe
+
+    try:
+        with path.open("rb") as file:
+            content = file.read(MAX_BYTES + 1)
+        return merged(read_recipe(content.decode("utf-8-sig"), name=str(path)), options)
+    except OSError as error:
+        raise InvalidConfig(f"the recipe {str(path)!r} cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise InvalidConfig(f"the recipe {str(path)!r} is not UTF-8: {error.reason} at byte {error.start}") from error
+
+
+def _named(options: dict[str, Any], field: str) -> str:
+    """Take the model or the dataset out of the options. Raises: typer.BadParameter if neither place has it."""
+    value = options.pop(field, None)
+    if value is None:
+        raise typer.BadParameter(_("give it here or in a recipe (--recipe FILE)"), param_hint=field.upper())
+    return str(value)
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -133,6 +133,10 @@ class Runs(_Resource):
     def get(self, task_id: str) -> Json:
         return self._object("GET", f"/api/train/{_part(task_id)}")
 
+    def recipe(self, task_id: str) -> str:
+        """The YAML that gives this run again."""
+        return self._transport.text(f"/api/train/{_part(task_id)}/recipe")
+
     def start(self, **request: Any) -> str:
         """Queue a run; the arguments are the fields of ``TrainingRequest``. Returns its task id at once."""
         return cast(str, self._object("POST", "/api/train", json=request)["task_id"])

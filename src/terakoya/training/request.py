@@ -98,6 +98,8 @@ class TrainingRequest(_Strict):
 
     model: Reference
     dataset: Reference
+    preset: Annotated[str, Field(min_length=1, max_length=100)] | None = None
+    """A named set of settings (``presets.py``); what the request says itself goes before it."""
     strategy: Annotated[str, Field(max_length=100)] = "lora"
     adapter: AdapterRequest | None = None
     objective: Literal["supervised"] = "supervised"

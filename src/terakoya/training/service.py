@@ -10,12 +10,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
-from terakoya.domain.models import ModelKind
+from terakoya.domain.datasets import DatasetInfo
+from terakoya.domain.models import ModelInfo, ModelKind
 from terakoya.domain.names import check_name, name_key
 from terakoya.domain.ports import DatasetRepository, ModelRepository, TaskQueue, TaskRepository
 from terakoya.domain.tasks import ACTIVE_STATES, LIMITS, Launch, Task, TaskKind, TaskLimits, TaskState
-from terakoya.exceptions import Conflict, InvalidConfig, InvalidDataset, TaskNotFound
+from terakoya.exceptions import Conflict, DatasetNotFound, InvalidConfig, InvalidDataset, ModelNotFound, TaskNotFound
 from terakoya.training.defaults import ResolvedTraining, resolve, resolve_limits
+from terakoya.training.presets import with_preset
+from terakoya.training.recipe import recipe_fields, write_recipe
 from terakoya.training.request import TrainingRequest
 from terakoya.training.spec import RunSpec
 
@@ -67,6 +70,7 @@ class TrainingService:
             raise InvalidConfig(
                 f"{model.name!r} is an adapter; in this version a run starts from a whole model, such as {base!r}"
             )
+        filled = with_preset(request, parameters=model.parameters)
         rows = dataset.rows - dataset.heldout_rows
         if rows <= 0:
             raise InvalidDataset(
@@ -74,10 +78,10 @@ class TrainingService:
                 'add rows that do not say "split": "heldout"'
             )
         if not dataset.heldout_rows:
-            rows = round(rows * (1 - request.evaluation.heldout_fraction))
-        resolved = resolve(request, parameters=model.parameters, rows=rows)
+            rows = round(rows * (1 - filled.evaluation.heldout_fraction))
+        resolved = resolve(filled, parameters=model.parameters, rows=rows)
         limits = resolve_limits(request.limits, self._limits)
-        name = self._free_name(request, dataset.name)
+        name = self._free_name(filled, dataset.name)
         return self._queue.submit(
             TaskKind.TRAINING,
             name=name,
@@ -122,6 +126,35 @@ class TrainingService:
         except FileNotFoundError:
             return None
         return report
+
+    def recipe(self, task_id: str) -> tuple[dict[str, Any], str]:
+        """Return the request that gives this run again, as fields and as YAML. Raises: TaskNotFound."""
+        task = self.get(task_id)
+        model, dataset = self._known(task)
+        fields = recipe_fields(
+            TrainingRequest.model_validate(task.request),
+            ResolvedTraining.from_json(task.resolved),
+            model=model.name if model else task.request["model"],
+            dataset=dataset.name if dataset else task.request["dataset"],
+        )
+        notes = {"Recipe of": f"{task.name}, run {task.id}"}
+        if model:
+            notes["model"] = f"{model.id}, SHA-256 {model.content_sha256}"
+        if dataset:
+            notes["dataset"] = f"{dataset.id}, {dataset.rows} rows, SHA-256 {dataset.content_sha256}"
+        return fields, write_recipe(fields, notes=notes)
+
+    def _known(self, task: Task) -> tuple[ModelInfo | None, DatasetInfo | None]:
+        """The model and the dataset of a run, where they are still there."""
+        try:
+            model = self._models.find(task.resolved["model"])
+        except ModelNotFound:
+            model = None
+        try:
+            dataset = self._datasets.find(task.resolved["dataset"])
+        except DatasetNotFound:
+            dataset = None
+        return model, dataset
 
     def _free_name(self, request: TrainingRequest, dataset: str) -> str:
         """Return the name asked for, or a made one with a number if need be. Raises: Conflict, InvalidConfig."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +14,35 @@ from terakoya.domain.datasets import DatasetInfo
 from terakoya.domain.models import ModelInfo, ModelKind
 from terakoya.training.defaults import default_learning_rate, resolve
 from terakoya.training.methods import STRATEGIES
+from terakoya.training.presets import PRESETS, Preset, with_preset
 from terakoya.training.request import TrainingRequest
+
+
+class PresetView(BaseModel):
+    name: str
+    strategy: str
+    reason: str
+    examples: str
+    fields: dict[str, Any]
+    """Of a request."""
+    above: float
+    up_to: float | None
+    """The sizes of models it is for, in parameters; null without a limit."""
+    fits: bool | None
+    """The chosen model; null if there is none."""
+
+    @classmethod
+    def of(cls, preset: Preset, chosen: ModelInfo | None) -> PresetView:
+        return cls(
+            name=preset.name,
+            strategy=preset.fields["strategy"],
+            reason=preset.reason,
+            examples=preset.examples,
+            fields=dict(preset.fields),
+            above=preset.above,
+            up_to=None if math.isinf(preset.up_to) else preset.up_to,
+            fits=None if chosen is None else preset.fits(chosen.parameters),
+        )
 
 
 class TrainingOptions(BaseModel):
@@ -22,6 +51,7 @@ class TrainingOptions(BaseModel):
     datasets: list[DatasetView]
     defaults: dict[str, dict[str, dict[str, float]]]
     """By model id and strategy."""
+    presets: list[PresetView]
     resolved: dict[str, Any] | None
     """The whole configuration if nothing else is asked for; null while there is no model or no dataset."""
 
@@ -33,7 +63,9 @@ def options_for(
     model: str | None,
     dataset: str | None,
     strategy: str,
+    preset: str | None = None,
 ) -> TrainingOptions:
+    """Raises: InvalidConfig for a preset that is unknown or does not fit the chosen model."""
     known = {info.id: info for info in models}
     models = [info for info in models if info.can_answer]
     chosen_model = next(
@@ -42,11 +74,9 @@ def options_for(
     chosen_dataset = next((info for info in datasets if dataset in (None, info.id, info.name)), None)
     resolved = None
     if chosen_model is not None and chosen_dataset is not None:
-        request = TrainingRequest(
-            model=chosen_model.id,
-            dataset=chosen_dataset.id,
-            strategy=strategy,
-        )
+        chosen = {"strategy": strategy} if preset is None else {"preset": preset}  # a preset has its strategy
+        request = TrainingRequest.model_validate({"model": chosen_model.id, "dataset": chosen_dataset.id, **chosen})
+        request = with_preset(request, parameters=chosen_model.parameters)
         rows = training_rows(chosen_dataset, request.evaluation.heldout_fraction)
         resolved = resolve(request, parameters=chosen_model.parameters, rows=rows).to_json()
     return TrainingOptions(
@@ -58,6 +88,7 @@ def options_for(
             for info in models
             if info.kind != ModelKind.ADAPTER
         },
+        presets=[PresetView.of(each, chosen_model) for each in PRESETS.values()],
         resolved=resolved,
     )
 
