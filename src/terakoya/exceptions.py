@@ -85,6 +85,13 @@ class Unavailable(AppException):
     code = "unavailable"
 
 
+class TooBusy(Unavailable):
+    """More requests wait than are taken; ``Retry-After`` says when to ask again."""
+
+    status = 429
+    code = "too_busy"
+
+
 class StorageFull(AppException):
     status = 507
     code = "storage_full"
@@ -98,6 +105,12 @@ class InvalidConfig(AppException):
 
     status = 422
     code = "invalid_config"
+
+
+class ContextOverflow(InvalidConfig):
+    """A prompt that leaves its model no room for an answer; the message says by how many tokens."""
+
+    code = "context_length_exceeded"
 
 
 class InvalidDataset(AppException):

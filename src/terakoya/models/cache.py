@@ -4,18 +4,18 @@ weights. Lives in the model server; knows nothing of requests.
 
 from __future__ import annotations
 
-import itertools
+import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from terakoya.domain.models import ModelArtifact
-from terakoya.exceptions import AppException, ModelLoadError, Unavailable
+from terakoya.exceptions import AppException, ModelLoadError
 from terakoya.models.base_loader import AdapterLoader, LoadedModel
+from terakoya.models.budget import Budget
 from terakoya.models.factory import create_model_loader, loader_type
 
-MIB = 2**20
 _ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
 
@@ -49,22 +49,30 @@ class ModelCache:
     """Thread-safe. Opening happens one at a time: two at once would need memory for both."""
 
     def __init__(
-        self, budget_bytes: int, *, dtype_of: Callable[[str], str] = lambda _: "float32", device: str = "cpu"
+        self, budget: int | Budget, *, dtype_of: Callable[[str], str] = lambda _: "float32", device: str = "cpu"
     ) -> None:
-        """``dtype_of``: type of model -> the type its weights are opened in."""
-        self._budget = budget_bytes
+        """``budget``: bytes of its own, or what it shares with others. ``dtype_of``: type of model -> the type its
+        weights are opened in."""
+        self._budget = Budget(budget) if isinstance(budget, int) else budget
         self._dtype_of = dtype_of
         self._device = device
         self._bases: dict[str, _Base] = {}
-        self._uses = itertools.count()
         self._opening = threading.Lock()
-        self._table = threading.Lock()
+        self._table = self._budget.lock
         """Guards ``_bases`` and what it holds. Taken after ``_opening``, which is taken after a base's lock."""
+
+        self._budget.join(self)
 
     @property
     def used_bytes(self) -> int:
         with self._table:
-            return self._total()
+            return self.held_bytes()
+
+    @property
+    def open_models(self) -> list[tuple[ModelArtifact, int, list[str]]]:
+        """Each whole model with its bytes and the hashes of the adapters on it."""
+        with self._table:
+            return [(base.loaded.artifact, base.total_bytes, list(base.adapters)) for base in self._bases.values()]
 
     @contextmanager
     def get_cached_model(self, artifact: ModelArtifact) -> Iterator[LoadedModel]:
@@ -98,16 +106,18 @@ class ModelCache:
             base = self._bases.get(key)
             if base is not None:
                 base.leases += 1
-                base.used = next(self._uses)
+                base.used = self._budget.tick()
             return base
 
     def _opened(self, whole: ModelArtifact) -> _Base:
         kind = loader_type(whole)
         dtype = self._dtype_of(kind)
         # Files may hold a narrower type than the one they are opened in.
-        self._make_room(whole, max(whole.info.size_bytes, whole.info.parameters * _ITEM_BYTES.get(dtype, 4)))
+        self._budget.make_room(
+            whole.info.name, max(whole.info.size_bytes, whole.info.parameters * _ITEM_BYTES.get(dtype, 4))
+        )
         loaded = create_model_loader(kind).load(whole, dtype=dtype, device=self._device)
-        base = _Base(loaded, _size_of(loaded), used=next(self._uses), leases=1)
+        base = _Base(loaded, _size_of(loaded), used=self._budget.tick(), leases=1)
         with self._table:
             self._bases[whole.info.content_sha256] = base
         return base
@@ -123,14 +133,14 @@ class ModelCache:
             with self._opening:
                 self._attach(base, artifact, whole)
         adapter = base.adapters[key]
-        adapter.used = next(self._uses)
+        adapter.used = self._budget.tick()
         adapter.loader.activate(base.loaded, name=key)
         return LoadedModel(base.loaded.module, base.loaded.tokenizer, artifact)
 
     def _attach(self, base: _Base, artifact: ModelArtifact, whole: ModelArtifact) -> None:
         loader = create_model_loader(loader_type(artifact))
         assert isinstance(loader, AdapterLoader)  # else _whole_of had returned the artifact itself
-        self._make_room(artifact, artifact.info.size_bytes, at_work=base)
+        self._budget.make_room(artifact.info.name, artifact.info.size_bytes, at_work=base)
         key = artifact.info.content_sha256
         try:
             attached = loader.attach(base.loaded, artifact, name=key)
@@ -141,20 +151,16 @@ class ModelCache:
             raise
         with self._table:
             base.loaded = LoadedModel(attached.module, attached.tokenizer, whole)
-            base.adapters[key] = _Adapter(loader, artifact.info.size_bytes, next(self._uses))
+            base.adapters[key] = _Adapter(loader, artifact.info.size_bytes, self._budget.tick())
 
-    def _make_room(self, wanted: ModelArtifact, needed: int, *, at_work: _Base | None = None) -> None:
-        with self._table:
-            while self._total() + needed > self._budget:
-                if not self._evict_one(at_work):
-                    raise Unavailable(
-                        f"the model {wanted.info.name!r} needs {needed // MIB} MiB, and {self._total() // MIB} of the "
-                        f"model server's {self._budget // MIB} MiB are in use; raise TERAKOYA_MODEL_CACHE_BYTES"
-                    )
+    # -- what the budget asks of a holder --
 
-    def _evict_one(self, at_work: _Base | None) -> bool:
-        """Drop the adapter or base used longest ago. A base's use is never older than its adapters', so those go
-        before it. Adapters of the base at work may go: its lock is ours."""
+    def held_bytes(self) -> int:
+        return sum(base.total_bytes for base in self._bases.values())
+
+    def oldest(self, at_work: object | None) -> tuple[int, Callable[[], None]] | None:
+        """An adapter or a base. A base's use is never older than its adapters', so those go before it. Adapters of
+        the base at work may go: its lock is the caller's."""
         candidates: list[tuple[int, str, str | None]] = []
         for key, base in self._bases.items():
             if base.leases == 0:
@@ -162,17 +168,25 @@ class ModelCache:
             if base.leases == 0 or base is at_work:
                 candidates.extend((adapter.used, key, name) for name, adapter in base.adapters.items())
         if not candidates:
-            return False
-        _, key, name = min(candidates, key=lambda candidate: candidate[0])
+            return None
+        used, key, name = min(candidates, key=lambda candidate: candidate[0])
+        return used, functools.partial(self._drop, key, name)
+
+    def drop(self, sha256: str) -> bool:
+        """Close the model of that hash if nobody uses it; return whether it is closed now."""
+        with self._table:
+            base = self._bases.get(sha256)
+            if base is not None and base.leases:
+                return False
+            self._bases.pop(sha256, None)
+            return True
+
+    def _drop(self, key: str, name: str | None) -> None:
         if name is None:
             del self._bases[key]
         else:
             base = self._bases[key]
             base.loaded = base.adapters.pop(name).loader.detach(base.loaded, name=name)
-        return True
-
-    def _total(self) -> int:
-        return sum(base.total_bytes for base in self._bases.values())
 
 
 def _whole_of(artifact: ModelArtifact) -> ModelArtifact:

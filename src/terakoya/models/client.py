@@ -11,6 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 
@@ -19,9 +20,12 @@ from terakoya.domain.models import ModelArtifact
 from terakoya.exceptions import InvalidConfig, Unavailable
 from terakoya.models.server_process import ModelServerProcess
 from terakoya.models.wire import (
+    AS_USUAL,
     ChatRequest,
     Embedded,
     EmbedRequest,
+    Sampling,
+    artifact_to_json,
     embed_request_to_json,
     embedded_from_json,
     error_from_json,
@@ -48,6 +52,10 @@ class AnswerPart:
     """Of the whole conversation before it; set at its end."""
     reason: str | None = None
     """"stop", "length" or "context" at the end."""
+    logprobs: tuple[dict[str, Any], ...] = ()
+    """Of the piece's tokens, where they were asked for: "token", "logprob", "bytes" and "top_logprobs"."""
+    engine: str = ""
+    """Which wrote it, and from weights of which type; set at its end."""
 
 
 class ModelServerClient:
@@ -60,11 +68,12 @@ class ModelServerClient:
         log_path: Path,
         cache_bytes: int,
         threads: int = 0,
+        files: Path | None = None,
         idle_seconds: float = 600.0,
         timeout_seconds: float = 120.0,
         start_seconds: float = 120.0,
     ) -> None:
-        self._process = ModelServerProcess(socket_path, log_path, cache_bytes=cache_bytes, threads=threads)
+        self._process = ModelServerProcess(socket_path, log_path, cache_bytes=cache_bytes, threads=threads, files=files)
         self._idle_seconds = idle_seconds
         self._timeout_seconds = timeout_seconds
         self._start_seconds = start_seconds
@@ -122,15 +131,28 @@ class ModelServerClient:
         max_new_tokens: int,
         temperature: float = 0.0,
         seed: int = 0,
+        sampling: Sampling = AS_USUAL,
+        text: str | None = None,
+        engine: str = "auto",
     ) -> AsyncGenerator[AnswerPart, None]:
         """Yield pieces of the answer, then its end. Closing the iterator stops the work.
 
-        Raises: ModelLoadError, InvalidConfig from the server; Unavailable if it is full, too slow, or dies.
+        With ``text``, that is gone on with in place of ``messages``.
+        Raises: ModelLoadError, InvalidConfig, ContextOverflow from the server; TooBusy if too many wait; Unavailable
+        if it is too slow, or dies.
         """
         if not artifact.root.info.can_answer:
             raise InvalidConfig(f"{artifact.info.name!r} is an embedder, which answers nothing; choose a chat model")
         request = ChatRequest(
-            artifact, tuple(messages), max_new_tokens, temperature, seed, timeout_seconds=self._timeout_seconds
+            artifact,
+            tuple(messages),
+            max_new_tokens,
+            temperature,
+            seed,
+            timeout_seconds=self._timeout_seconds,
+            sampling=sampling,
+            text=text,
+            engine=engine,
         )
         self._asking += 1
         try:
@@ -142,14 +164,50 @@ class ModelServerClient:
                         raise error_from_json(fields)
                     if fields.get("finished"):
                         yield AnswerPart(
-                            tokens=fields["tokens"], prompt_tokens=fields["prompt_tokens"], reason=fields["reason"]
+                            tokens=fields["tokens"],
+                            prompt_tokens=fields["prompt_tokens"],
+                            reason=fields["reason"],
+                            engine=fields["engine"],
                         )
                         return
-                    yield AnswerPart(delta=fields["delta"])
+                    yield AnswerPart(delta=fields["delta"], logprobs=tuple(fields.get("logprobs", ())))
             raise Unavailable("the model server ended the answer without saying why; ask again")
         finally:
             self._asking -= 1
             self._last_used = time.monotonic()
+
+    async def load(self, artifact: ModelArtifact) -> dict[str, Any]:
+        """Open the model; return the engine and the seconds it took. Raises as ``stream`` does."""
+        self._asking += 1
+        try:
+            await self.start()
+            async with contextlib.aclosing(self._lines("/load", {"artifact": artifact_to_json(artifact)})) as lines:
+                async for line in lines:
+                    fields: dict[str, Any] = json.loads(line)
+                    if "error" in fields:
+                        raise error_from_json(fields)
+                    return fields
+            raise Unavailable("the model server ended without opening the model; try again")
+        finally:
+            self._asking -= 1
+            self._last_used = time.monotonic()
+
+    async def unload(self, artifact: ModelArtifact) -> None:
+        """Close the model if it is open. Raises: Unavailable while it answers."""
+        if self.is_running:
+            async with contextlib.aclosing(self._lines("/unload", {"artifact": artifact_to_json(artifact)})) as lines:
+                async for _ in lines:
+                    pass
+
+    async def open_models(self) -> dict[str, Any]:
+        """What is open ("models") and what is being made for that ("opening"); nothing while no server runs."""
+        if not self.is_running:
+            return {"models": [], "opening": []}
+        async with contextlib.aclosing(self._lines("/models", None)) as lines:
+            async for line in lines:
+                found: dict[str, Any] = json.loads(line)
+                return found
+        raise Unavailable("the model server did not say what is open; try again")
 
     async def embed(self, artifact: ModelArtifact, texts: Sequence[str], *, is_query: bool) -> Embedded:
         """Return the texts' vectors, in order, and which of them were cut. Cancelling the call stops the work.
@@ -179,14 +237,14 @@ class ModelServerClient:
             self._asking -= 1
             self._last_used = time.monotonic()
 
-    async def _lines(self, path: str, body: dict[str, object]) -> AsyncGenerator[str, None]:
+    async def _lines(self, path: str, body: dict[str, Any] | None) -> AsyncGenerator[str, None]:
         # A Unix socket has no TLS: reading the certificates all the same would cost 27 ms a request.
         transport = httpx.AsyncHTTPTransport(uds=str(self._process.socket_path), verify=False)
         timeout = httpx.Timeout(_SILENCE_SECONDS, connect=10.0)
         try:
             async with (
                 httpx.AsyncClient(transport=transport, base_url="http://model-server", timeout=timeout) as client,
-                client.stream("POST", path, json=body) as response,
+                client.stream("GET" if body is None else "POST", path, json=body) as response,
             ):
                 if response.status_code != 200:
                     raise error_from_json(json.loads(await response.aread()))

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -80,15 +80,17 @@ def stream(
     seed: int = 0,
     stop_ids: Collection[int] | None = None,
     is_cancelled: Callable[[], bool] = lambda: False,
+    sampler: Sampler | None = None,
 ) -> Iterator[int]:
     """Yield the answer's tokens as they are chosen, without the one that ends it.
 
-    ``is_cancelled`` is asked before each; once it says so, nothing more comes.
+    ``is_cancelled`` is asked before each; once it says so, nothing more comes. A ``sampler`` given chooses in place
+    of temperature and seed.
     """
     stops = stop_ids_of(module, tokenizer) if stop_ids is None else frozenset(stop_ids)
     device = next(module.parameters()).device
     decoder = _Decoder(module)
-    sampler = _Sampler(temperature, seed, device)
+    sampler = sampler or _Sampler(temperature, seed, device)
     ids = torch.tensor([list(prompt_ids)], device=device)  # [1, tokens]
     for _ in range(max_new_tokens):
         if is_cancelled():
@@ -163,6 +165,14 @@ class _Decoder:
 
     def keep_rows(self, rows: Tensor) -> None:
         self._cache.batch_select_indices(rows)
+
+
+class Sampler(Protocol):
+    """Whoever chooses the next token of every row."""
+
+    def pick(self, logits: Tensor) -> Tensor:
+        """[rows, vocabulary], float32 -> [rows]"""
+        ...
 
 
 class _Sampler:

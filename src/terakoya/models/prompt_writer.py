@@ -52,8 +52,15 @@ class PromptWriter:
         InvalidConfig if the template refuses the messages.
         """
         plain = [{"role": message.role, "content": message.content} for message in messages]
+        return self._prompt({"folder": str(folder), "messages": plain})
+
+    def tokenize(self, folder: Path, text: str) -> Prompt:
+        """Return the tokens of a text that is to be gone on with as it is. Raises as ``write`` does."""
+        return self._prompt({"folder": str(folder), "text": text})
+
+    def _prompt(self, request: dict[str, Any]) -> Prompt:
         with self._lock:
-            reply = self._ask({"folder": str(folder), "messages": plain})
+            reply = self._ask(request)
         if "error" in reply:
             raise error_from_json(reply)
         return Prompt(reply["ids"], reply["end_token_id"])

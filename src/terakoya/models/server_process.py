@@ -24,10 +24,16 @@ _TAIL_LINES = 15
 
 
 class ModelServerProcess:
-    def __init__(self, socket_path: Path, log_path: Path, *, cache_bytes: int, threads: int) -> None:
+    def __init__(
+        self, socket_path: Path, log_path: Path, *, cache_bytes: int, threads: int, files: Path | None = None
+    ) -> None:
+        """``files``: where files made for an engine are kept; beside the log unless given."""
         self._wanted_socket = socket_path
         self._log_path = log_path
-        self._options = ["--cache-bytes", str(cache_bytes), "--threads", str(threads)]
+        self._options = [
+            *("--cache-bytes", str(cache_bytes), "--threads", str(threads)),
+            *("--files", str(files or log_path.parent / "engine-files")),
+        ]
         self._process: subprocess.Popen[bytes] | None = None
         self._private_dir: Path | None = None
         self.socket_path = socket_path

@@ -20,6 +20,26 @@ from terakoya.exceptions import AppException, Unavailable
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
+class Sampling:
+    """How the next token is chosen, besides temperature and seed; the defaults ask for nothing."""
+
+    top_p: float = 1.0
+    presence_penalty: float = 0.0
+    """Off the logit of every token that stands in the prompt or the answer so far."""
+    frequency_penalty: float = 0.0
+    """The same once for each time it stands there."""
+    stop: tuple[str, ...] = ()
+    """Texts that end the answer before they are written."""
+    top_logprobs: int | None = None
+    """With a number, each piece says how likely it was, and so many others."""
+    json_schema: dict[str, Any] | None = None
+    """What the answer must be an instance of."""
+
+
+AS_USUAL = Sampling()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class ChatRequest:
     """One answer asked of one model."""
 
@@ -30,6 +50,11 @@ class ChatRequest:
     seed: int
     timeout_seconds: float
     """Of writing the answer; waiting for the turn and opening the model are not counted."""
+    sampling: Sampling = AS_USUAL
+    text: str | None = None
+    """To be gone on with as it is, without template; ``messages`` are then empty."""
+    engine: str = "auto"
+    """Which is to answer: "auto", "llama.cpp" or "pytorch"."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -55,6 +80,7 @@ def request_to_json(request: ChatRequest) -> dict[str, Any]:
     return fields | {
         "artifact": artifact_to_json(request.artifact),
         "messages": [dataclasses.asdict(message) for message in request.messages],
+        "sampling": {field.name: getattr(request.sampling, field.name) for field in dataclasses.fields(Sampling)},
     }
 
 
@@ -67,6 +93,9 @@ def request_from_json(fields: dict[str, Any]) -> ChatRequest:
         temperature=float(fields["temperature"]),
         seed=int(fields["seed"]),
         timeout_seconds=float(fields["timeout_seconds"]),
+        sampling=Sampling(**(fields["sampling"] | {"stop": tuple(fields["sampling"]["stop"])})),
+        text=fields["text"],
+        engine=fields["engine"],
     )
 
 

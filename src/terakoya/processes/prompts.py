@@ -2,7 +2,8 @@
 comes with a model and is a program: the sandbox it runs in (Transformers' own) limits neither time nor memory. This
 process holds nothing and can be killed.
 
-Reads one JSON object a line, ``{"folder", "messages"}``; answers ``{"ids", "end_token_id"}`` or ``{"error", "code"}``.
+Reads one JSON object a line, ``{"folder", "messages"}`` or ``{"folder", "text"}``; answers ``{"ids", "end_token_id"}``
+or ``{"error", "code"}``.
 """
 
 from __future__ import annotations
@@ -25,11 +26,11 @@ from terakoya.models.artifacts import check_folder
 
 MEMORY_BYTES = 1 << 30
 """What a template and a tokenizer may use besides the process itself."""
-TEMPLATE_REFUSALS = (TemplateError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
+_REFUSALS = (TemplateError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 
 
 def main() -> None:
-    import_transformers()
+    _import_transformers()
     _limit_memory()
     _say({"ready": True})
     for line in sys.stdin:
@@ -39,7 +40,8 @@ def main() -> None:
 def answer(request: dict[str, Any]) -> dict[str, Any]:
     try:
         written = _format_of(request["folder"])
-        return {"ids": _prompt(written, request["messages"]), "end_token_id": written.end_token_id}
+        ids = _text(written, request["text"]) if "text" in request else _prompt(written, request["messages"])
+        return {"ids": ids, "end_token_id": written.end_token_id}
     except AppException as error:
         return {"error": str(error)[:500], "code": error.code}
 
@@ -51,7 +53,7 @@ def _format_of(folder: str) -> ChatFormat:
     check_folder(Path(folder))
     try:
         return chat_format(AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
-    except (OSError, MemoryError, *TEMPLATE_REFUSALS) as error:
+    except (OSError, MemoryError, *_REFUSALS) as error:
         raise ModelLoadError(f"the model's tokenizer cannot be opened: {type(error).__name__}: {error}") from error
 
 
@@ -61,11 +63,19 @@ def _prompt(written: ChatFormat, messages: list[dict[str, Any]]) -> list[int]:
         return written.prompts([conversation])[0]
     except MemoryError as error:
         raise ModelLoadError(f"the model's chat template needs more than {MEMORY_BYTES >> 20} MiB") from error
-    except TEMPLATE_REFUSALS as error:
+    except _REFUSALS as error:
         raise InvalidConfig(f"the model's chat template refuses these messages: {error}") from error
 
 
-def import_transformers() -> None:
+def _text(written: ChatFormat, text: str) -> list[int]:
+    tokenizer: Any = getattr(written, "tokenizer")  # noqa: B009  both formats have one; their port does not say so
+    ids: list[int] = tokenizer(text)["input_ids"]
+    if not ids:
+        raise InvalidConfig("the prompt is empty: it has no token to go on from")
+    return ids
+
+
+def _import_transformers() -> None:
     # Hidden from it, since it would import torch for nothing: half the start-up time and two thirds of the memory.
     sys.modules["torch"] = None  # type: ignore[assignment]
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # it advises to install torch

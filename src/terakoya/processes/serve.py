@@ -1,6 +1,7 @@
 """Entry point of the model server: answers conversations and embeds texts over a Unix socket that only its owner can
-open. It holds the opened models, and leaves when the web process does (its standard input ends). One answer is written
-at a time; embedding has a thread of its own, where queries go first. A bounded number wait for each.
+open. It holds the opened models, and leaves when the web process does (its standard input ends). Each engine has as
+many threads as it writes answers at once; embedding has a thread of its own, where queries go first. A bounded number
+wait for each.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -31,21 +32,30 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from terakoya.exceptions import AppException, Unavailable
+from terakoya.exceptions import AppException, TooBusy, Unavailable
+from terakoya.models.budget import Budget
 from terakoya.models.cache import ModelCache
-from terakoya.models.chat_engine import ChatEngine
 from terakoya.models.embedding import EmbeddingEngine, dtype_of
 from terakoya.models.embedding_queue import EmbeddingQueue, EmbedJob
+from terakoya.models.engines.base import Engine
+from terakoya.models.engines.choice import LLAMA_CPP, PYTORCH, EngineChoice, has_llama_cpp
+from terakoya.models.engines.gguf_files import GGUFFiles
+from terakoya.models.engines.llama_cpp import SLOTS, LlamaCppEngine
+from terakoya.models.engines.pytorch import PyTorchEngine
 from terakoya.models.prompt_writer import PromptWriter
 from terakoya.models.wire import (
     ChatRequest,
+    artifact_from_json,
     embed_request_from_json,
     embedded_to_json,
     error_to_json,
     request_from_json,
 )
 
-MAX_WAITING = 8
+MAX_WAITING = 16
+"""For each engine, besides the answers being written."""
+AT_ONCE = {LLAMA_CPP: SLOTS, PYTORCH: 1}
+RETRY_SECONDS = "5"
 HEARTBEAT_SECONDS = 5.0
 """An empty line so often while nothing is written, so that a reader can tell waiting from hanging."""
 STUCK_SECONDS = 120.0
@@ -53,29 +63,85 @@ STUCK_SECONDS = 120.0
 log = logging.getLogger("terakoya.serve")
 
 
+class _Queue:
+    """The threads in front of one engine, and how many answers are written or wait there."""
+
+    def __init__(self, engine: Engine, at_once: int) -> None:
+        self.engine = engine
+        self._worker = ThreadPoolExecutor(max_workers=at_once, thread_name_prefix=engine.name)
+        self._places = at_once + MAX_WAITING
+        self.asked = 0
+        self._counting = threading.Lock()
+
+    def submit(self, answer: _Answer) -> Future[None]:
+        """Raises: TooBusy if too many wait."""
+        with self._counting:
+            if self.asked >= self._places:
+                raise TooBusy(
+                    f"{MAX_WAITING} requests wait for the engine {self.engine.name!r} already; try again in a moment"
+                )
+            self.asked += 1
+        work = self._worker.submit(answer.write, self.engine)
+        work.add_done_callback(self._leave_place)
+        return work
+
+    def _leave_place(self, work: Future[None]) -> None:
+        with self._counting:
+            self.asked -= 1
+
+
 class Server:
     """The queues in front of the engines."""
 
-    def __init__(self, engine: ChatEngine, embedding: EmbeddingQueue) -> None:
-        self._engine = engine
+    def __init__(self, choice: EngineChoice, embedding: EmbeddingQueue, opening: dict[str, list[int]]) -> None:
+        """``opening``: models whose files are being made -> steps done and in all."""
+        self._choice = choice
         self._embedding = embedding
-        self._worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="engine")
-        self._asked = 0
-        """Requests being answered or waiting."""
-        self._counting = threading.Lock()
+        self._opening = opening
+        self._queues = {engine.name: _Queue(engine, AT_ONCE[engine.name]) for engine in choice.engines}
 
     async def health(self, request: Request) -> Response:
-        return JSONResponse({"status": "ok", "asked": self._asked})
+        return JSONResponse({"status": "ok", "asked": sum(queue.asked for queue in self._queues.values())})
+
+    async def models(self, request: Request) -> Response:
+        """What is open, and what is being opened."""
+        models = [
+            {"id": model.artifact.info.id, "engine": model.engine, "size_bytes": model.size_bytes}
+            | {"adapters": model.adapters}
+            for engine in self._choice.engines
+            for model in await asyncio.to_thread(engine.open_models)
+        ]
+        opening = [{"name": name, "done": done, "total": total} for name, (done, total) in self._opening.items()]
+        return JSONResponse({"models": models, "opening": opening})
+
+    async def load(self, request: Request) -> Response:
+        """Open a model; while it lasts, empty lines, then one of JSON."""
+        fields = await request.json()
+        artifact = artifact_from_json(fields["artifact"])
+        began = time.monotonic()
+
+        def opened() -> dict[str, Any]:
+            engine = self._choice.engine_for(artifact)
+            engine.load(artifact)
+            return {"engine": engine.name, "seconds": round(time.monotonic() - began, 3)}
+
+        return StreamingResponse(_one_line(opened), media_type="application/x-ndjson")
+
+    async def unload(self, request: Request) -> Response:
+        artifact = artifact_from_json((await request.json())["artifact"])
+        closed = [await asyncio.to_thread(engine.unload, artifact) for engine in self._choice.engines]
+        if not all(closed):
+            return _refused(Unavailable(f"{artifact.info.name!r} is answering just now; try again when it has ended"))
+        return JSONResponse({"closed": True})
 
     async def chat(self, request: Request) -> Response:
         asked = request_from_json(await request.json())
-        if not self._take_place():
-            return _refused(
-                Unavailable(f"{MAX_WAITING} requests are waiting for the models already; try again in a moment")
-            )
-        answer = _Answer(asked, asyncio.get_running_loop())
-        work = self._worker.submit(answer.write, self._engine)
-        work.add_done_callback(self._leave_place)
+        try:
+            engine = await asyncio.to_thread(self._choice.engine_for, asked.artifact, asked.engine)
+            answer = _Answer(asked, asyncio.get_running_loop())
+            work = self._queues[engine.name].submit(answer)
+        except AppException as error:
+            return _refused(error)
         return StreamingResponse(answer.lines(work), media_type="application/x-ndjson")
 
     async def embed(self, request: Request) -> Response:
@@ -101,17 +167,6 @@ class Server:
         finally:
             job.cancelled.set()
 
-    def _take_place(self) -> bool:
-        with self._counting:
-            if self._asked > MAX_WAITING:
-                return False
-            self._asked += 1
-            return True
-
-    def _leave_place(self, work: Future[None]) -> None:
-        with self._counting:
-            self._asked -= 1
-
 
 class _Answer:
     """One answer on its way from the engine's thread to the socket."""
@@ -123,12 +178,11 @@ class _Answer:
         self._cancelled = threading.Event()
         self._started_at: float | None = None
 
-    def write(self, engine: ChatEngine) -> None:
-        """Run in the engine's thread; whatever goes wrong becomes the stream's last line."""
+    def write(self, engine: Engine) -> None:
+        """Run in a thread of the engine's; whatever goes wrong becomes the stream's last line."""
         self._started_at = time.monotonic()
         try:
-            for event in engine.answer(self._asked, self._cancelled.is_set):
-                self._put(event)
+            engine.answer(self._asked, self._cancelled.is_set, self._put)
         except AppException as error:
             self._put(error_to_json(error))
         except Exception as error:  # noqa: BLE001  a worker's entry: the reader hears of it, the log has the rest
@@ -161,8 +215,23 @@ class _Answer:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
 
-def _refused(error: Unavailable) -> Response:
-    return JSONResponse(error_to_json(error), status_code=error.status, headers={"Retry-After": "5"})
+async def _one_line(work: Callable[[], dict[str, Any]]) -> AsyncIterator[bytes]:
+    """Yield empty lines while the work lasts, then what it returned or raised."""
+    done = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        while not (await asyncio.wait({done}, timeout=HEARTBEAT_SECONDS))[0]:
+            yield b"\n"
+        yield json.dumps(done.result()).encode() + b"\n"
+    except AppException as error:
+        yield json.dumps(error_to_json(error)).encode() + b"\n"
+    except Exception as error:  # noqa: BLE001  of the worker: the reader hears of it, the log has the rest
+        traceback.print_exception(error)
+        yield json.dumps(_internal(error)).encode() + b"\n"
+
+
+def _refused(error: AppException) -> Response:
+    headers = {"Retry-After": RETRY_SECONDS} if isinstance(error, Unavailable) else None
+    return JSONResponse(error_to_json(error), status_code=error.status, headers=headers)
 
 
 def _internal(error: Exception) -> dict[str, str]:
@@ -175,11 +244,14 @@ def _leave_if_stuck(busy_seconds: float, limit_seconds: float) -> None:
         os._exit(70)
 
 
-def create_app(engine: ChatEngine, embedding: EmbeddingQueue) -> Starlette:
-    server = Server(engine, embedding)
+def create_app(choice: EngineChoice, embedding: EmbeddingQueue, opening: dict[str, list[int]]) -> Starlette:
+    server = Server(choice, embedding, opening)
     return Starlette(
         routes=[
             Route("/health", server.health),
+            Route("/models", server.models),
+            Route("/load", server.load, methods=["POST"]),
+            Route("/unload", server.unload, methods=["POST"]),
             Route("/chat", server.chat, methods=["POST"]),
             Route("/embed", server.embed, methods=["POST"]),
         ]
@@ -190,7 +262,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Answers for the web process; started by it.")
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--cache-bytes", type=int, required=True)
-    parser.add_argument("--threads", type=int, default=0, help="0 takes every core but one")
+    parser.add_argument("--files", type=Path, required=True, help="where files made for an engine are kept")
+    parser.add_argument("--threads", type=int, default=0, help="0: PyTorch takes every core but one, llama.cpp all")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     transformers.logging.disable_progress_bar()
@@ -199,8 +272,16 @@ def main() -> None:
     prompts = PromptWriter()
     prompts.start()
     listener = _listen(options.socket)
-    cache = ModelCache(options.cache_bytes, dtype_of=dtype_of)
-    app = create_app(ChatEngine(cache, prompts), EmbeddingQueue(EmbeddingEngine(cache)))
+    budget = Budget(options.cache_bytes)
+    cache = ModelCache(budget, dtype_of=dtype_of)
+    engines: dict[str, Engine] = {PYTORCH: PyTorchEngine(cache, prompts)}
+    opening: dict[str, list[int]] = {}
+    if has_llama_cpp():
+        files = GGUFFiles(options.files, progress=_Progress(opening))
+        engines[LLAMA_CPP] = LlamaCppEngine(
+            budget, prompts, files, threads=options.threads or os.cpu_count() or 1, sockets=options.socket.parent
+        )
+    app = create_app(EngineChoice(engines), EmbeddingQueue(EmbeddingEngine(cache)), opening)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
     threading.Thread(target=_leave_with_parent, args=(server,), daemon=True).start()
     try:
@@ -209,6 +290,16 @@ def main() -> None:
         options.socket.unlink(missing_ok=True)
         prompts.close()
         os._exit(0)  # an answer still being written must not hold the process
+
+
+class _Progress:
+    def __init__(self, opening: dict[str, list[int]]) -> None:
+        self._opening = opening
+
+    def __call__(self, name: str, done: int, total: int) -> None:
+        self._opening[name] = [done, total]
+        if done == total:
+            self._opening.pop(name)
 
 
 def _listen(path: Path) -> socket.socket:

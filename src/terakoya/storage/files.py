@@ -141,6 +141,8 @@ class DataDir:
         self.indexes = root / "indexes"
         self.tasks = root / "tasks"
         self.cache = root / "cache"
+        self.engine_files = self.cache / "gguf"
+        """Made of models for an engine, named by their contents' hashes; can be made again at any time."""
         self.uploads = root / "uploads"
         self.logs = root / "logs"
         self.model_server_socket = root / "model-server.sock"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -11,10 +12,12 @@ from terakoya.storage.database import reading
 from terakoya.storage.files import DataDir
 from terakoya.storage.tables import CollectionRow, DatasetRow, DocumentRow, ModelRow
 
+_HASH = re.compile("[0-9a-f]{64}")
+
 
 def collect_garbage(engine: Engine, data_dir: DataDir) -> list[str]:
-    """Remove directories of models, data sets, documents and indexes without a row, and all uploads; return what
-    went, relative to the root.
+    """Remove directories of models, data sets, documents and indexes without a row, files made for an engine of models
+    that are gone, and all uploads; return what went, relative to the root.
 
     Only the holder of ``DataDir.lock`` may call this, before it serves: another process' upload would be garbage.
     """
@@ -28,7 +31,9 @@ def collect_garbage(engine: Engine, data_dir: DataDir) -> list[str]:
             data_dir.indexes: set(session.scalars(select(CollectionRow.id))),
             data_dir.uploads: set[str](),
         }
+        contents = set(session.scalars(select(ModelRow.content_sha256)))
     doomed = [path for folder, names in named.items() for path in folder.iterdir() if path.name not in names]
+    doomed += [path for path in data_dir.engine_files.glob("*") if not set(_HASH.findall(path.name)) <= contents]
     for path in doomed:
         _remove(path)
     return [path.relative_to(data_dir.root).as_posix() for path in doomed]
