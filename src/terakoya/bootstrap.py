@@ -35,6 +35,7 @@ from terakoya.storage.vector_store.edge import EdgeVectorStore
 from terakoya.tasks.devices import training_devices
 from terakoya.tasks.service import TaskService
 from terakoya.tasks.supervisor import Supervisor
+from terakoya.training.plan_service import PlanService
 from terakoya.training.service import TrainingService
 
 PULL_SLOTS = 1
@@ -54,6 +55,7 @@ class Container:
     models: ModelService
     model_client: ModelServerClient
     training: TrainingService
+    plans: PlanService
     documents: DocumentService
     index_keeper: IndexKeeper
     parse_children: ParseChildren
@@ -105,6 +107,9 @@ def build_container(settings: Settings) -> Container:
         limits=TaskLimits(
             settings.training_max_hours, settings.training_no_progress_minutes, settings.training_max_restarts
         ),
+    )
+    plans = PlanService(
+        training, model_rows, cache=data_dir.cache, data_dir=data_dir.root, threads=settings.training_threads
     )
     embedder = RegisteredEmbedder(model_rows, model_client)
     vectors = _vector_store(settings, data_dir)
@@ -173,6 +178,7 @@ def build_container(settings: Settings) -> Container:
         models=models,
         model_client=model_client,
         training=training,
+        plans=plans,
         documents=documents,
         index_keeper=index_keeper,
         parse_children=parse_children,

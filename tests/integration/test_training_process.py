@@ -162,7 +162,7 @@ def test_the_real_starter_model_takes_steps_and_is_judged(
     assert outcome.status is TaskState.SUCCEEDED, task.log()
     assert first_step < 60  # 20 s is what is promised on a quiet machine; benchmarks/startup.py measures that
     assert [event["step"] for event in task.of("step")] == [1, 2, 3]
-    assert outcome.result["effective"]["forward"] == "packed"
+    assert outcome.result["effective"]["forward"] == "fused"
     report = json.loads((task.folder / "report.json").read_bytes())
     assert report["heldout"]["examples"] == 6
     assert report["heldout"]["loss"]["after"]["value"] < report["heldout"]["loss"]["before"]["value"]

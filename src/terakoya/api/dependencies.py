@@ -16,6 +16,7 @@ from terakoya.models.service import ModelService
 from terakoya.rag.app import RAGApplication
 from terakoya.rag.service import DocumentService
 from terakoya.tasks.service import TaskService
+from terakoya.training.plan_service import PlanService
 from terakoya.training.service import TrainingService
 
 
@@ -38,6 +39,10 @@ def get_training(container: ContainerDep) -> TrainingService:
     return container.training
 
 
+def get_plans(container: ContainerDep) -> PlanService:
+    return container.plans
+
+
 def get_datasets(container: ContainerDep) -> DatasetService:
     return container.datasets
 
@@ -57,6 +62,7 @@ def get_rag_app(container: ContainerDep) -> RAGApplication:
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 Tasks = Annotated[TaskService, Depends(get_tasks)]
 Training = Annotated[TrainingService, Depends(get_training)]
+Plans = Annotated[PlanService, Depends(get_plans)]
 Datasets = Annotated[DatasetService, Depends(get_datasets)]
 Models = Annotated[ModelService, Depends(get_models)]
 Documents = Annotated[DocumentService, Depends(get_documents)]

@@ -8,11 +8,13 @@ from fastapi import APIRouter, Query, Response, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import AfterValidator
 
-from terakoya.api.dependencies import ContainerDep, Datasets, Limit, Models, Tasks, Training
+from terakoya.api.dependencies import ContainerDep, Datasets, Limit, Models, Plans, Tasks, Training
 from terakoya.api.live import serve_events
+from terakoya.api.schemas.plan import TrainingPlan
 from terakoya.api.schemas.tasks import CancelRequest, RunList, RunView, TaskAccepted
 from terakoya.api.schemas.training import TrainingOptions, options_for
 from terakoya.training.methods import STRATEGIES
+from terakoya.training.plan_service import plan_to_json
 from terakoya.training.request import TrainingRequest
 
 router = APIRouter(tags=["training"])
@@ -47,6 +49,14 @@ def get_options(
     strategy or preset lead to.
     """
     return options_for(models.list(), datasets.list(), model=model, dataset=dataset, strategy=strategy, preset=preset)
+
+
+@router.post("/api/train/plan")
+def plan_training(request: TrainingRequest, plans: Plans, measure: bool = True) -> TrainingPlan:
+    """What the request would lead to: memory, time, steps, tokens, long rows, and rows as the model will see them.
+    Starts nothing. ``measure=false`` does without measuring this machine where that has not been done yet.
+    """
+    return TrainingPlan.model_validate(plan_to_json(plans.plan(request, measure=measure)))
 
 
 @router.post("/api/train", status_code=202)

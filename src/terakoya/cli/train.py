@@ -41,7 +41,13 @@ def train(
     epochs: Annotated[int | None, typer.Option(help=_("Passes over the training rows."), min=1)] = None,
     max_steps: Annotated[int | None, typer.Option(help=_("Optimizer steps, instead of epochs."), min=1)] = None,
     batch_size: Annotated[int | None, typer.Option(help=_("Examples per optimizer step."), min=1)] = None,
-    max_length: Annotated[int | None, typer.Option(help=_("Rows with more tokens are refused."), min=1)] = None,
+    max_length: Annotated[int | None, typer.Option(help=_("Most tokens of a row."), min=1)] = None,
+    long_rows: Annotated[
+        str | None, typer.Option(help=_("Of longer rows: refuse (default), drop, truncate or split."))
+    ] = None,
+    gradient_checkpointing: Annotated[
+        str | None, typer.Option(help=_("Recompute activations to save memory: auto (default), on or off."))
+    ] = None,
     max_examples: Annotated[int | None, typer.Option(help=_("Held-out rows to score at most."), min=1)] = None,
     evaluate_every: Annotated[
         int | None, typer.Option(help=_("Score some held-out rows every so many steps."), min=1)
@@ -66,6 +72,7 @@ def train(
     max_restarts: Annotated[
         int | None, typer.Option(help=_("Restarts in a row of a process that died, without a new checkpoint."), min=0)
     ] = None,
+    plan: Annotated[bool, typer.Option("--plan", help=_("Only say what the run would need; start nothing."))] = False,
     dataset_name: Annotated[str | None, typer.Option(help=_("Name for an uploaded file."))] = None,
     json_output: JsonOption = False,
 ) -> None:
@@ -82,6 +89,8 @@ def train(
         max_steps=max_steps,
         batch_size=batch_size,
         max_length=max_length,
+        long_rows=long_rows,
+        gradient_checkpointing=gradient_checkpointing,
         seed=seed,
         adapter=adapter or None,
         evaluation=_given(max_examples=max_examples, every_steps=evaluate_every) or None,
@@ -96,6 +105,9 @@ def train(
     model, dataset = (_named(options, field) for field in ("model", "dataset"))
     file = _file_named(dataset)
     with connect() as connection:
+        if plan:
+            _plan(connection.client, model, dataset, file, dataset_name, options)
+            return
         if file is None:
             task_id = connection.client.train(model, dataset, **options)
         else:
@@ -110,6 +122,23 @@ def train(
         else:
             say(_("Started run %(id)s\nWatch it: terakoya tasks watch %(id)s", id=task_id))
         leave_running(connection, task_id)
+
+
+def _plan(
+    client: Client, model: str, dataset: str, file: Path | None, name: str | None, options: dict[str, Any]
+) -> None:
+    """Print the plan; a file is uploaded for that and deleted again."""
+    from terakoya.cli.plan import print_plan
+
+    remark(_("Looking at the data, and the first time at this machine …"))
+    if file is None:
+        print_plan(client.plan(model, dataset, **options))
+        return
+    info = _upload(client, file, name)
+    try:
+        print_plan(client.plan(model, info["id"], **options))
+    finally:
+        client.datasets.delete(info["id"])
 
 
 def _with_recipe(path: Path | None, options: dict[str, Any]) -> dict[str, Any]:
@@ -156,6 +185,15 @@ def _file_named(dataset: str) -> Path | None:
 
 def _train_on_file(client: Client, model: str, file: Path, name: str | None, options: dict[str, Any]) -> str:
     """Upload and start; a run that is refused leaves no dataset behind."""
+    info = _upload(client, file, name)
+    try:
+        return client.train(model, info["id"], **options)
+    except AppException:
+        client.datasets.delete(info["id"])
+        raise
+
+
+def _upload(client: Client, file: Path, name: str | None) -> dict[str, Any]:
     try:
         info = client.datasets.add(file, name=name)
     except Conflict as error:
@@ -166,8 +204,4 @@ def _train_on_file(client: Client, model: str, file: Path, name: str | None, opt
     remark(_("Uploaded %(file)s as dataset %(name)s: %(rows)s rows", file=file, name=info["name"], rows=info["rows"]))
     for notice in info.get("notices") or ():
         remark(f"  {notice}")
-    try:
-        return client.train(model, info["id"], **options)
-    except AppException:
-        client.datasets.delete(info["id"])
-        raise
+    return info

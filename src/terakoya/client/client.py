@@ -40,6 +40,12 @@ class Client:
         """Queue a training run and return its task id; ``options`` are further fields of ``TrainingRequest``."""
         return self.runs.start(model=model, dataset=dataset, **options)
 
+    def plan(self, model: str, dataset: str, **options: Any) -> Json:
+        """Return what such a run would need and whether it can start; starts nothing. The options are those of
+        ``train``.
+        """
+        return self.runs.plan(model=model, dataset=dataset, **options)
+
     def watch(self, task_id: str, after: int = 0) -> Iterator[Json]:
         """Yield a task's events from number ``after`` + 1 until it has ended, across lost connections."""
         from terakoya.client.watch import watch_events

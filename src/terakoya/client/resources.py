@@ -141,6 +141,15 @@ class Runs(_Resource):
         """Queue a run; the arguments are the fields of ``TrainingRequest``. Returns its task id at once."""
         return cast(str, self._object("POST", "/api/train", json=request)["task_id"])
 
+    def plan(self, *, measure: bool = True, **request: Any) -> Json:
+        """Return what such a run would need, whether it can start, and rows as the model will see them.
+
+        The other arguments are the fields of ``TrainingRequest``. The first time for a model and a method this
+        measures the machine, which takes some seconds; ``measure=False`` does without.
+        """
+        params = {"measure": "true" if measure else "false"}
+        return self._object("POST", "/api/train/plan", json=request, params=params, timeout=UNHURRIED)
+
     def options(self) -> Json:
         """What can be trained how, with the defaults by model size."""
         return self._object("GET", "/api/train/options")

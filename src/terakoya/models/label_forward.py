@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
+from terakoya.models.fused.decoder import FusedDecoder, understands
 from terakoya.models.packing import ATTENTION, PackedBatch, Row, pack, predicting_positions
 
 _LABELS_AT_ONCE = 512
@@ -25,12 +26,17 @@ _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
 
 
 class Way(StrEnum):
+    FUSED = "fused"
+    """As packed, by hand-written passes made for processors (``models/fused``)."""
     PACKED = "packed"
     """One flat sequence, shared prefix once, head at labels only."""
     PADDED = "padded"
     """Rows padded to the longest, head at labels only."""
     WHOLE = "whole"
     """Rows padded to the longest, the model's own logits at every position."""
+
+
+_FLAT = (Way.FUSED, Way.PACKED)
 
 
 class LabelForward:
@@ -44,6 +50,7 @@ class LabelForward:
         self._backbone: Any = getattr(self._causal, self._causal.base_model_prefix)
         self._head: nn.Module = self._causal.get_output_embeddings()
         self._device = next(module.parameters()).device
+        self._decoders: dict[torch.dtype, FusedDecoder] = {}
 
     @classmethod
     def choose(cls, module: nn.Module, rows: Sequence[Row], *, share_prefix: bool = True) -> LabelForward:
@@ -53,7 +60,7 @@ class LabelForward:
         try:
             with torch.no_grad():
                 reference = cls(module, way=Way.WHOLE).logits(rows)
-                for way in (Way.PACKED, Way.PADDED):
+                for way in (Way.FUSED, Way.PACKED, Way.PADDED):
                     forward = cls(module, way=way, share_prefix=share_prefix)
                     if forward.is_possible() and _agree(forward.logits(rows), reference):
                         return forward
@@ -63,22 +70,30 @@ class LabelForward:
 
     @property
     def shares_prefix(self) -> bool:
-        return self.way is Way.PACKED and self._share_prefix
+        return self.way in _FLAT and self._share_prefix
 
     def is_possible(self) -> bool:
         """Whether the model's code has what this way needs; whether it is then right, only trying tells."""
-        if self.way is not Way.PACKED:
+        if self.way not in _FLAT:
             return True
         config = self._causal.config
         kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-        return (
+        flat = (
             bool(getattr(self._backbone, "_supports_attention_backend", False))
             and "position_ids" in inspect.signature(self._backbone.forward).parameters
             and kinds == {"full_attention"}
         )
+        if self.way is Way.PACKED or not flat:
+            return flat
+        return self._device.type == "cpu" and understands(self._causal, self._backbone)
 
     def losses(self, rows: Sequence[Row]) -> Tensor:
         """Return the loss of each label, row after row: [labels], float32, differentiable."""
+        if self.way is Way.FUSED:
+            decoder = self._decoder()
+            batch = pack(rows, share_prefix=self.shares_prefix)
+            with torch.autocast("cpu", enabled=False):
+                return decoder.losses(decoder.states(batch).index_select(0, batch.predicting), batch.labels)
         states, labels = self._states(rows)
         if len(labels) <= _LABELS_AT_ONCE:
             return self._loss(states, labels)
@@ -102,6 +117,9 @@ class LabelForward:
     def _states(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         """What the head turns into the labels' logits, [labels, width], and the labels, [labels]."""
         batch = pack(rows, share_prefix=self.shares_prefix).to(self._device)
+        if self.way is Way.FUSED:
+            with torch.autocast("cpu", enabled=False):
+                return self._decoder().states(batch).index_select(0, batch.predicting), batch.labels
         if self.way is Way.PACKED:
             return self._packed_states(batch), batch.labels
         ids, mask, positions = _pad(rows, self._device)
@@ -123,6 +141,14 @@ class LabelForward:
             )
         states: Tensor = output[0]
         return states[0].index_select(0, batch.predicting)
+
+    def _decoder(self) -> FusedDecoder:
+        """In the type of autocast where that is on, otherwise in that of the weights."""
+        weights: torch.dtype = self._backbone.embed_tokens.weight.dtype
+        dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else weights
+        if dtype not in self._decoders:
+            self._decoders[dtype] = FusedDecoder(self._causal, self._backbone, dtype)
+        return self._decoders[dtype]
 
     def _logits(self, states: Tensor) -> Tensor:
         logits: Tensor = states if self.way is Way.WHOLE else self._head(states)

@@ -8,7 +8,7 @@ Knows tokens and modules, not training or scoring: both use it. Its batches come
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, cast
 
 import torch
@@ -47,6 +47,9 @@ class Layout:
     """[own tokens]: index into [rows * longest] of each flat token after the prefix."""
     mask: Tensor
     """[longest, prefix + longest], bool: what a row's token may look at."""
+    starts: tuple[int, ...]
+    lengths: tuple[int, ...]
+    """Flat position and number of each row's own tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,12 @@ class PackedBatch:
             self.predicting.to(device),
             self.labels.to(device),
             self.label_counts,
-            Layout(layout.prefix, layout.gather.to(device), layout.scatter.to(device), layout.mask.to(device)),
+            replace(
+                layout,
+                gather=layout.gather.to(device),
+                scatter=layout.scatter.to(device),
+                mask=layout.mask.to(device),
+            ),
             self.row_tokens,
         )
 
@@ -117,8 +125,10 @@ def pack(rows: Sequence[Row], *, share_prefix: bool = True) -> PackedBatch:
     labels: list[int] = []
     gather: list[list[int]] = []
     scatter: list[int] = []
+    starts: list[int] = []
     for number, (row, length) in enumerate(zip(rows, own, strict=True)):
         start = len(ids)
+        starts.append(start)
         ids.extend(row.input_ids[prefix:])
         positions.extend(range(prefix, prefix + length))
         predicting.extend(start - prefix + position for position in predicting_positions(row))
@@ -132,7 +142,14 @@ def pack(rows: Sequence[Row], *, share_prefix: bool = True) -> PackedBatch:
         predicting=torch.tensor(predicting),
         labels=torch.tensor(labels),
         label_counts=tuple(map(label_count, rows)),
-        layout=Layout(prefix, torch.tensor(gather), torch.tensor(scatter), pad(causal, (prefix, 0), value=True)),
+        layout=Layout(
+            prefix,
+            torch.tensor(gather),
+            torch.tensor(scatter),
+            pad(causal, (prefix, 0), value=True),
+            tuple(starts),
+            tuple(own),
+        ),
         row_tokens=sum(len(row.input_ids) for row in rows),
     )
 

@@ -26,11 +26,11 @@ from terakoya.models.artifacts import check_folder
 
 MEMORY_BYTES = 1 << 30
 """What a template and a tokenizer may use besides the process itself."""
-_REFUSALS = (TemplateError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
+TEMPLATE_REFUSALS = (TemplateError, ValueError, TypeError, LookupError, ArithmeticError, AttributeError, RecursionError)
 
 
 def main() -> None:
-    _import_transformers()
+    import_transformers()
     _limit_memory()
     _say({"ready": True})
     for line in sys.stdin:
@@ -53,7 +53,7 @@ def _format_of(folder: str) -> ChatFormat:
     check_folder(Path(folder))
     try:
         return chat_format(AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
-    except (OSError, MemoryError, *_REFUSALS) as error:
+    except (OSError, MemoryError, *TEMPLATE_REFUSALS) as error:
         raise ModelLoadError(f"the model's tokenizer cannot be opened: {type(error).__name__}: {error}") from error
 
 
@@ -63,7 +63,7 @@ def _prompt(written: ChatFormat, messages: list[dict[str, Any]]) -> list[int]:
         return written.prompts([conversation])[0]
     except MemoryError as error:
         raise ModelLoadError(f"the model's chat template needs more than {MEMORY_BYTES >> 20} MiB") from error
-    except _REFUSALS as error:
+    except TEMPLATE_REFUSALS as error:
         raise InvalidConfig(f"the model's chat template refuses these messages: {error}") from error
 
 
@@ -75,7 +75,7 @@ def _text(written: ChatFormat, text: str) -> list[int]:
     return ids
 
 
-def _import_transformers() -> None:
+def import_transformers() -> None:
     # Hidden from it, since it would import torch for nothing: half the start-up time and two thirds of the memory.
     sys.modules["torch"] = None  # type: ignore[assignment]
     os.environ["TRANSFORMERS_NO_ADVISORY_WARNINGS"] = "1"  # it advises to install torch

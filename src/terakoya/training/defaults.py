@@ -8,6 +8,7 @@ import math
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from terakoya.data.long_rows import LongRows
 from terakoya.domain.tasks import TaskLimits
 from terakoya.exceptions import InvalidConfig
 from terakoya.training.request import LimitsRequest, TrainingRequest
@@ -59,6 +60,9 @@ class ResolvedTraining:
     early_stopping_patience: int | None = None
     early_stopping_min_delta: float = 0.0
     trackers: tuple[str, ...] = ()
+    # -- fitting the machine --
+    long_rows: LongRows = "refuse"
+    gradient_checkpointing: str = "auto"
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -133,6 +137,8 @@ def resolve(request: TrainingRequest, *, parameters: int, rows: int) -> Resolved
         early_stopping_patience=request.early_stopping.patience if request.early_stopping else None,
         early_stopping_min_delta=request.early_stopping.min_delta if request.early_stopping else 0.0,
         trackers=request.trackers,
+        long_rows=request.long_rows,
+        gradient_checkpointing=request.gradient_checkpointing,
     )
 
 

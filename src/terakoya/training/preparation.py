@@ -1,17 +1,19 @@
 """From stored rows to tokenised examples to learn from and to be judged by. Refuses by row number what cannot be
-learned whole; drops nothing silently. Knows no model beyond its tokenizer and context length.
+learned whole, unless the request says what to do with long rows; drops nothing silently. Knows no model beyond its
+tokenizer and context length.
 """
 
 from __future__ import annotations
 
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from terakoya.data.examples import read_examples
+from terakoya.data.long_rows import LongRowReport, LongRows, pieces, report
 from terakoya.data.splits import split_examples
-from terakoya.data.tokenization import EncodedExample, encode_examples
+from terakoya.data.tokenization import EncodedExample, EncodedSet, encode_examples
 from terakoya.domain.datasets import Example
 from terakoya.domain.events import EventType, Observer
 from terakoya.exceptions import InvalidConfig, InvalidDataset
@@ -34,6 +36,10 @@ class EncodedMaterial:
     """One an answer."""
     split_conversations: int = 0
     """Training conversations that had to become one example an answer."""
+    long_rows: LongRowReport | None = None
+    """What became of training rows longer than the run takes; None where all fit."""
+    unscored: int = 0
+    """Held-out rows that are longer than the model reads, and so left out."""
 
     @property
     def longest(self) -> int:
@@ -75,22 +81,66 @@ def encode_material(
     *,
     max_length: int | None,
     context: int,
+    long_rows: LongRows = "refuse",
     progress: Callable[[int, int], None],
 ) -> EncodedMaterial:
     """Tokenise both parts.
 
-    Raises: InvalidDataset for rows that teach nothing or never end; InvalidConfig for rows longer than
-    ``max_length``, or than the model's context where that is None.
+    Raises: InvalidDataset for rows that teach nothing or never end, and if ``long_rows`` leaves nothing to learn;
+    InvalidConfig for rows longer than ``max_length``, or than the model's context where that is None, if they are to
+    be refused.
     """
     trained, total = len(material.train), len(material.train) + len(material.heldout)
-    encoded = encode_examples(
-        material.train, tokenizer, join_answers=True, progress=lambda count: progress(count, total)
-    )
-    judged = encode_examples(material.heldout, tokenizer, progress=lambda count: progress(trained + count, total))
+    encoded = encode_train(material.train, tokenizer, progress=lambda count: progress(count, total))
+    judged = encode_heldout(material.heldout, tokenizer, progress=lambda count: progress(trained + count, total))
     train, heldout = encoded.complete(), judged.complete()
-    limit = context if max_length is None else min(max_length, context)
-    _refuse_long_rows([*train, *heldout], limit, context)
-    return EncodedMaterial(train, heldout, encoded.split_conversations)
+    limit = row_limit(max_length, context)
+    if long_rows == "refuse":
+        _refuse_long_rows([*train, *heldout], limit, context)
+        return EncodedMaterial(train, heldout, encoded.split_conversations)
+    told = report([(row.row, len(row.input_ids), row.label_spans) for row in train], limit, long_rows)
+    readable = [example for example in heldout if len(example.input_ids) <= context]
+    return EncodedMaterial(
+        _fitted(train, limit, long_rows),
+        readable,
+        encoded.split_conversations,
+        told if told.rows else None,
+        len(heldout) - len(readable),
+    )
+
+
+def row_limit(max_length: int | None, context: int) -> int:
+    """Return the most tokens a row may have."""
+    return context if max_length is None else min(max_length, context)
+
+
+def encode_train(
+    examples: Sequence[Example], tokenizer: Any, *, progress: Callable[[int], None] | None = None
+) -> EncodedSet:
+    return encode_examples(examples, tokenizer, join_answers=True, progress=progress)
+
+
+def encode_heldout(
+    examples: Sequence[Example], tokenizer: Any, *, progress: Callable[[int], None] | None = None
+) -> EncodedSet:
+    return encode_examples(examples, tokenizer, progress=progress)
+
+
+def _fitted(examples: Sequence[EncodedExample], limit: int, policy: LongRows) -> list[EncodedExample]:
+    """Apply the policy to the long ones. Raises: InvalidDataset if nothing is left."""
+    fitted = [
+        example
+        if len(example.input_ids) <= limit
+        else replace(example, input_ids=example.input_ids[part.start : part.end], label_spans=part.label_spans)
+        for example in examples
+        for part in pieces(len(example.input_ids), example.label_spans, limit, policy)
+    ]
+    if not fitted:
+        raise InvalidDataset(
+            f"every training row has more than {limit:,} tokens and long_rows={policy!r} leaves nothing of them to "
+            "learn from; a larger max_length would work"
+        )
+    return fitted
 
 
 def _refuse_long_rows(examples: Sequence[EncodedExample], limit: int, context: int) -> None:
@@ -101,9 +151,10 @@ def _refuse_long_rows(examples: Sequence[EncodedExample], limit: int, context: i
     shown = ", ".join(f"{example.row} ({len(example.input_ids):,})" for example in long[:_SHOWN_ROWS])
     more = f" and {len(long) - _SHOWN_ROWS} more" if len(long) > _SHOWN_ROWS else ""
     remedy = (
-        f"max_length={longest} takes them all"
+        f"max_length={longest} takes them all, long_rows 'drop', 'truncate' or 'split' does without"
         if longest <= context
-        else f"the model knows {context:,} positions at most, so shorten these rows or remove them"
+        else f"the model knows {context:,} positions at most, so shorten these rows or remove them, or choose "
+        "long_rows 'drop', 'truncate' or 'split'"
     )
     raise InvalidConfig(
         f"{len(long):,} of {len(examples):,} examples have more than {limit:,} tokens: "

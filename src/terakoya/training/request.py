@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic.json_schema import SkipJsonSchema
 
 from terakoya.config import MAX_HOURS, MAX_NO_PROGRESS_MINUTES, MAX_RESTARTS, MIN_NO_PROGRESS_MINUTES
+from terakoya.data.long_rows import LongRows
 from terakoya.domain.tasks import MAX_PRIORITY, MIN_PRIORITY, NORMAL_PRIORITY
 from terakoya.training.methods import STRATEGIES
 
@@ -110,7 +111,11 @@ class TrainingRequest(_Strict):
     batch_size: int | None = Field(default=None, ge=1, le=65_536)
     """Examples per optimizer step, whatever fits into memory at once."""
     max_length: int | None = Field(default=None, ge=8, le=1_048_576)
-    """Rows with more tokens are refused. By default the longest row fits, up to the model's context."""
+    """Tokens of a row. By default the longest row fits, up to the model's context."""
+    long_rows: LongRows = "refuse"
+    """What becomes of longer rows: the run is refused, they are left out, cut at the end, or split into pieces."""
+    gradient_checkpointing: Literal["auto", "on", "off"] = "auto"
+    """Recompute activations to save memory; by default where the run would not fit otherwise."""
     schedule: ScheduleRequest = ScheduleRequest()
     evaluation: EvaluationRequest = EvaluationRequest()
     early_stopping: EarlyStoppingRequest | None = None

@@ -34,6 +34,7 @@ from terakoya.training.engine.loop import LoopResult, Stop, TrainingLoop, make_o
 from terakoya.training.engine.schedule import Schedule
 from terakoya.training.judging import Judge
 from terakoya.training.keeping import keep
+from terakoya.training.long_rows_text import long_rows_text
 from terakoya.training.methods import STRATEGIES
 from terakoya.training.preparation import EncodedMaterial, encode_material, read_material
 from terakoya.training.resources import ResourceWatch
@@ -124,9 +125,11 @@ class TrainingRun:
             loaded.tokenizer,
             max_length=resolved.max_length,
             context=shape.context,
+            long_rows=resolved.long_rows,
             progress=lambda done, total: self.tick(Phase.TOKENIZING, done, total),
         )
         self._tell_split(encoded)
+        self._tell_long_rows(encoded)
         self._phase(Phase.PROBING)
         compute = choose_compute_type(self.device, hidden=shape.hidden, intermediate=shape.intermediate)
         low_precision = compute.dtype is not torch.float32
@@ -175,6 +178,16 @@ class TrainingRun:
                 code="conversations_split",
                 message=f"the model's chat template writes earlier turns of {material.split_conversations:,} "
                 "conversations differently once later ones follow; each of their answers is an example of its own",
+            )
+
+    def _tell_long_rows(self, material: EncodedMaterial) -> None:
+        if (told := material.long_rows) is not None:
+            self.observer.notify(EventType.WARNING, code="long_rows", message=long_rows_text(told))
+        if material.unscored:
+            self.observer.notify(
+                EventType.WARNING,
+                code="long_heldout_rows",
+                message=f"{material.unscored:,} held-out rows are longer than the model reads and are not scored",
             )
 
     def load_base(self) -> LoadedModel:

@@ -5,18 +5,28 @@ the computing happens in a process of its own.
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
 from terakoya.domain.datasets import DatasetInfo
-from terakoya.domain.models import ModelInfo, ModelKind
+from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
 from terakoya.domain.names import check_name, name_key
 from terakoya.domain.ports import DatasetRepository, ModelRepository, TaskQueue, TaskRepository
 from terakoya.domain.tasks import ACTIVE_STATES, LIMITS, Launch, Task, TaskKind, TaskLimits, TaskState
-from terakoya.exceptions import Conflict, DatasetNotFound, InvalidConfig, InvalidDataset, ModelNotFound, TaskNotFound
+from terakoya.exceptions import (
+    Conflict,
+    DatasetNotFound,
+    InvalidConfig,
+    InvalidDataset,
+    ModelNotFound,
+    StorageFull,
+    TaskNotFound,
+)
 from terakoya.training.defaults import ResolvedTraining, resolve, resolve_limits
+from terakoya.training.engine.checkpoint_size import DiskNeed
 from terakoya.training.presets import with_preset
 from terakoya.training.recipe import recipe_fields, write_recipe
 from terakoya.training.request import TrainingRequest
@@ -33,6 +43,17 @@ class TaskFolders(Protocol):
     cache: Path
 
     def task(self, task_id: str) -> Path: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedRequest:
+    """A request that can be started, with what it means."""
+
+    filled: TrainingRequest
+    """With what a preset says."""
+    model: ModelInfo
+    dataset: DatasetInfo
+    resolved: ResolvedTraining
 
 
 class TrainingService:
@@ -59,8 +80,25 @@ class TrainingService:
     def start(self, request: TrainingRequest) -> Task:
         """Check the request against model and dataset, fill it in and queue it.
 
-        Raises: ModelNotFound, DatasetNotFound, InvalidConfig, InvalidDataset; Conflict if the name is taken.
+        Raises: ModelNotFound, DatasetNotFound, InvalidConfig, InvalidDataset; Conflict if the name is taken;
+        StorageFull if what the run writes does not fit.
         """
+        checked = self.check(request)
+        model, dataset, resolved = checked.model, checked.dataset, checked.resolved
+        if (shortage := self._shortage(model, resolved)) is not None:
+            raise StorageFull(shortage)
+        limits = resolve_limits(request.limits, self._limits)
+        name = self._free_name(checked.filled, dataset.name)
+        return self._queue.submit(
+            TaskKind.TRAINING,
+            name=name,
+            request=request.model_dump(mode="json", exclude_unset=True),
+            resolved=resolved.to_json() | {"model": model.id, "dataset": dataset.id, LIMITS: asdict(limits)},
+            priority=request.priority,
+        )
+
+    def check(self, request: TrainingRequest) -> CheckedRequest:
+        """Return what the request means. Raises: ModelNotFound, DatasetNotFound, InvalidConfig, InvalidDataset."""
         model = self._models.find(request.model)
         dataset = self._datasets.find(request.dataset)
         if not model.can_answer:
@@ -80,24 +118,28 @@ class TrainingService:
         if not dataset.heldout_rows:
             rows = round(rows * (1 - filled.evaluation.heldout_fraction))
         resolved = resolve(filled, parameters=model.parameters, rows=rows)
-        limits = resolve_limits(request.limits, self._limits)
-        name = self._free_name(filled, dataset.name)
-        return self._queue.submit(
-            TaskKind.TRAINING,
-            name=name,
-            request=request.model_dump(mode="json", exclude_unset=True),
-            resolved=resolved.to_json() | {"model": model.id, "dataset": dataset.id, LIMITS: asdict(limits)},
-            priority=request.priority,
-        )
+        return CheckedRequest(filled, model, dataset, resolved)
 
     def plan(self, task: Task, task_dir: Path) -> Launch:
         """The TaskPlanner of training. Raises: AppException when model or data are gone or damaged."""
-        dataset = self._datasets.find(task.resolved["dataset"])
-        spec = RunSpec(
-            name=task.name,
-            request=task.request,
-            resolved=ResolvedTraining.from_json(task.resolved),
-            model=self._models.load_model(task.resolved["model"]),
+        spec = self.specify(
+            task.name,
+            task.request,
+            ResolvedTraining.from_json(task.resolved),
+            self._models.load_model(task.resolved["model"]),
+            self._datasets.find(task.resolved["dataset"]),
+        )
+        return Launch(module=WORKER, spec=spec.to_json())
+
+    def specify(
+        self, name: str, request: dict[str, Any], resolved: ResolvedTraining, model: ModelArtifact, dataset: DatasetInfo
+    ) -> RunSpec:
+        """Return what a training process is told."""
+        return RunSpec(
+            name=name,
+            request=request,
+            resolved=resolved,
+            model=model,
             dataset_id=dataset.id,
             dataset_name=dataset.name,
             dataset_sha256=dataset.content_sha256,
@@ -105,7 +147,6 @@ class TrainingService:
             evaluation_cache=self._folders.cache / "evaluations",
             threads=self._threads,
         )
-        return Launch(module=WORKER, spec=spec.to_json())
 
     def get(self, task_id: str) -> Task:
         """Raises: TaskNotFound, also for a task of another kind."""
@@ -155,6 +196,13 @@ class TrainingService:
         except DatasetNotFound:
             dataset = None
         return model, dataset
+
+    def _shortage(self, model: ModelInfo, resolved: ResolvedTraining) -> str | None:
+        """Return what to say if the disk is too full for what the run writes. An adapter's size is known to the run,
+        which looks again before its first step; here it counts as nothing.
+        """
+        trained = model.parameters if resolved.adapter is None else 0
+        return DiskNeed.of(trained).shortage(shutil.disk_usage(self._folders.cache).free)
 
     def _free_name(self, request: TrainingRequest, dataset: str) -> str:
         """Return the name asked for, or a made one with a number if need be. Raises: Conflict, InvalidConfig."""

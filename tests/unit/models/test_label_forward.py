@@ -84,7 +84,15 @@ def gradients(module: nn.Module, loss: Tensor) -> dict[str, Tensor]:
 
 @pytest.mark.parametrize("kind", ["full", "lora"])
 @pytest.mark.parametrize(
-    ("way", "share_prefix"), [(Way.PACKED, True), (Way.PACKED, False), (Way.PADDED, False), (Way.WHOLE, False)]
+    ("way", "share_prefix"),
+    [
+        (Way.FUSED, True),
+        (Way.FUSED, False),
+        (Way.PACKED, True),
+        (Way.PACKED, False),
+        (Way.PADDED, False),
+        (Way.WHOLE, False),
+    ],
 )
 def test_loss_and_gradients_are_those_of_rows_one_by_one(
     kind: str, way: Way, share_prefix: bool, request: pytest.FixtureRequest
@@ -149,7 +157,7 @@ def with_learned_positions() -> nn.Module:
 @pytest.mark.parametrize(
     ("build", "way"),
     [
-        (llama_like, Way.PACKED),
+        (llama_like, Way.FUSED),
         (with_learned_positions, Way.PACKED),
         (with_scaled_logits, Way.WHOLE),
         (with_a_sliding_window, Way.PADDED),

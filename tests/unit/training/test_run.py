@@ -192,7 +192,7 @@ def test_the_effective_configuration_is_told_and_kept(bench: Bench) -> None:
     outcome = bench.run()
     told = next(event["effective"] for event in bench.recorder.of(EventType.LOG) if "effective" in event)
     assert told.items() <= (outcome.result["effective"] | told).items()
-    assert outcome.result["effective"]["forward"] == "packed"
+    assert outcome.result["effective"]["forward"] == "fused"
     assert outcome.result["effective"]["shares_prefix"] is True
     assert outcome.result["effective"]["steps"] == 6
 

@@ -78,6 +78,7 @@ def test_the_shared_vocabulary_has_texts(tmp_path: Path) -> None:
         "protection": [f"{name}{side}" for name in names for side in ("", ".on", ".off")],
         "error": sorted(error_codes()),
         "warning": sorted(warning_codes()),
+        "plan": sorted(set(re.findall(r'Finding\(\s*"(\w+)"', sources()))),
         "role": ["system", "user", "assistant", "tool"],
         "problem": list(PROBLEMS),
         "remedy": list(PROBLEMS),

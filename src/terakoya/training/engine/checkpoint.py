@@ -26,8 +26,8 @@ from terakoya.exceptions import AppException, TrainingError
 from terakoya.storage.files import full_disk_is_named, sync_directory, write_durably
 from terakoya.storage.json_text import to_json
 from terakoya.storage.manifest import MANIFEST, verify_manifest, write_manifest
+from terakoya.training.engine.checkpoint_size import KEPT_CHECKPOINTS
 
-KEPT = 2
 _NAME = re.compile(r"step-(\d+)")
 _WEIGHTS, _OPTIMIZER, _STATE = "trained.safetensors", "optimizer.safetensors", "state.json"
 
@@ -84,7 +84,7 @@ class Checkpoints:
             finally:
                 shutil.rmtree(temporary, ignore_errors=True)  # what a full disk has no room for
             sync_directory(self._directory)
-        for step, old in self._all()[KEPT:]:
+        for step, old in self._all()[KEPT_CHECKPOINTS:]:
             if step != position.best_step:
                 shutil.rmtree(old, ignore_errors=True)
         return final, sum(path.stat().st_size for path in final.iterdir())

@@ -2,9 +2,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
 from transformers import LlamaConfig
 
-from terakoya.training.engine.fit import ModelShape, bytes_per_token, get_optimal_batch_size, optimizer_bytes
+from terakoya.exceptions import InvalidConfig
+from terakoya.training.engine.fit import (
+    BatchShape,
+    ModelShape,
+    Trained,
+    bytes_per_token,
+    choose_fit,
+    get_optimal_batch_size,
+    memory_need,
+    optimizer_bytes,
+)
 
 GIB = 2**30
 SMOLLM2_135M = ModelShape(
@@ -55,3 +66,40 @@ def test_a_gpu_may_take_more_at_once() -> None:
 
 def test_adamw_keeps_three_numbers_beside_each_weight() -> None:
     assert optimizer_bytes(1_000_000) == 12_000_000
+
+
+@pytest.mark.parametrize("nested", [False, True])
+def test_the_shape_is_read_from_a_configuration_file_of_any_family(nested: bool) -> None:
+    gpt2 = {"n_embd": 768, "n_layer": 12, "n_head": 12, "n_positions": 1024, "vocab_size": 50_257}
+    shape = ModelShape.of({"text_config": gpt2} if nested else gpt2, 124_000_000)
+    assert (shape.hidden, shape.layers, shape.intermediate, shape.context) == (768, 12, 3072, 1024)
+    assert shape.attention_width == 3 * 768
+    with pytest.raises(InvalidConfig, match="num_attention_heads"):
+        ModelShape.of({"hidden_size": 64}, 1)
+
+
+def test_activations_are_recomputed_only_where_the_run_would_not_fit() -> None:
+    trained = Trained(5_000_000, is_adapter=True, low_precision=False)
+    roomy = choose_fit(SMOLLM2_135M, trained, 16 * GIB, longest=300)
+    assert (roomy.gradient_checkpointing, roomy.is_tight) == (False, False)
+    short = choose_fit(SMOLLM2_135M, trained, 2 * GIB, longest=900)
+    assert short.gradient_checkpointing is True
+    assert short.budget_tokens >= 900
+    off = choose_fit(SMOLLM2_135M, trained, 2 * GIB, longest=900, gradient_checkpointing="off")
+    assert (off.gradient_checkpointing, off.is_tight, off.budget_tokens) == (False, True, 900)
+    assert choose_fit(SMOLLM2_135M, trained, 16 * GIB, longest=300, gradient_checkpointing="on").gradient_checkpointing
+
+
+def test_a_run_needs_what_its_parts_need() -> None:
+    full = Trained(SMOLLM2_135M.parameters, is_adapter=False, low_precision=False)
+    batch = BatchShape(rows=4, tokens=800, labels=100, longest=200)
+    need = memory_need(SMOLLM2_135M, full, [batch], gradient_checkpointing=False)
+    assert need.peak == need.libraries + need.weights + need.optimizer + need.activations
+    assert need.weights == 4 * SMOLLM2_135M.parameters
+    assert need.optimizer == 12 * SMOLLM2_135M.parameters
+    less = memory_need(SMOLLM2_135M, full, [batch], gradient_checkpointing=True)
+    assert less.activations < need.activations / 3
+    tiny = BatchShape(rows=1, tokens=1, labels=1, longest=1)
+    adapter = Trained(1000, is_adapter=True, low_precision=True)
+    loading = memory_need(SMOLLM2_135M, adapter, [tiny], gradient_checkpointing=False)
+    assert loading.peak == loading.libraries + 4 * SMOLLM2_135M.parameters  # opened in float32 before it is cast

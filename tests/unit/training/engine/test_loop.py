@@ -82,7 +82,14 @@ def assert_same_training(found: dict[str, Tensor], expected: dict[str, Tensor], 
 
 @pytest.mark.parametrize(
     ("way", "share_prefix", "budget"),
-    [(Way.PACKED, True, 70), (Way.PACKED, False, 90), (Way.PADDED, False, 1000), (Way.WHOLE, False, 1)],
+    [
+        (Way.FUSED, True, 70),
+        (Way.FUSED, False, 90),
+        (Way.PACKED, True, 70),
+        (Way.PACKED, False, 90),
+        (Way.PADDED, False, 1000),
+        (Way.WHOLE, False, 1),
+    ],
 )
 def test_the_result_does_not_depend_on_micro_batches_nor_on_the_way(
     tiny_folder: Path, rows: Rows, tmp_path: Path, recorder: Recorder, way: Way, share_prefix: bool, budget: int

@@ -5,6 +5,7 @@ import { byId, el, showError } from "./dom.js";
 import { conversation } from "./conversation.js";
 import { count, rate } from "./format.js";
 import { _, word } from "./i18n.js";
+import { setUpPlan } from "./plan.js";
 import "./pull.js";
 import { setUpUploads } from "./upload.js";
 
@@ -18,6 +19,7 @@ choose(model, "model");
 choose(dataset, "dataset");
 setUpUploads(added);
 form.addEventListener("submit", start);
+const planAnew = setUpPlan(form, planned);
 for (const field of [model, dataset, ...form.querySelectorAll("[name=strategy]")]) field?.addEventListener("change", refresh);
 for (const id of ["epochs", "max_steps", "batch_size", "learning_rate", "evaluation.heldout_fraction"]) byId(id).addEventListener("input", summarize);
 refresh();
@@ -33,6 +35,7 @@ function added(info) {
   dataset.value = info.id;
   byId("dataset-chooser").hidden = false;
   refresh();
+  planAnew();
 }
 
 function strategy() {
@@ -110,7 +113,7 @@ async function showSample() {
 /** The request: only what was filled in, so that the server's defaults stay the server's. */
 function requested() {
   const request = { model: model.value, dataset: dataset.value, strategy: strategy() };
-  for (const field of form.querySelectorAll("input[type=number], #name, select[name^=schedule]")) {
+  for (const field of form.querySelectorAll("input[type=number], #name, select[name^=schedule], #long_rows, #gradient_checkpointing")) {
     const text = field.value.trim();
     const isHidden = field.name.startsWith("adapter.") && strategy() === "full";
     if (field.validity.badInput) throw new RangeError(field.name);
@@ -121,6 +124,16 @@ function requested() {
     else request[outer] = value;
   }
   return request;
+}
+
+/** The request as far as it can be planned; null while something is missing or being typed. */
+function planned() {
+  if (!model?.value || !dataset.value) return null;
+  try {
+    return requested();
+  } catch {
+    return null;
+  }
 }
 
 async function start(event) {

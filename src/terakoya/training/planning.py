@@ -1,0 +1,254 @@
+"""A run on paper: micro-batches, steps, memory, time and disk, and what stands in its way. Pure arithmetic over the
+facts of the data, the model's shape and the measured costs; starts nothing and reads nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from terakoya.data.lengths import Lengths
+from terakoya.data.long_rows import LongRowReport, Span, label_tokens, pieces, report
+from terakoya.training.defaults import ResolvedTraining
+from terakoya.training.engine.batching import StepPlan, micro_batches
+from terakoya.training.engine.checkpoint_size import DiskNeed
+from terakoya.training.engine.fit import (
+    BatchShape,
+    Costs,
+    Fit,
+    MemoryNeed,
+    ModelShape,
+    Trained,
+    batch_shape,
+    choose_fit,
+    memory_costs,
+    memory_need,
+)
+from terakoya.training.measurements import EarlierRun, Measured
+from terakoya.training.preparation import row_limit
+
+_SIMULATED_STEPS = 400
+"""Steps that are cut into micro-batches to see what an average one costs."""
+_RECOMPUTED = {True: 4 / 3, False: 3 / 2}
+"""What gradient checkpointing multiplies the time of a layer by: full training, an adapter."""
+_JUDGED_SHARE = 0.4
+"""A scored token costs about so much of a trained one."""
+Row = tuple[int, int, tuple[Span, ...]]
+"""Line number, tokens, label spans."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    device: str
+    available_bytes: int
+    total_bytes: int
+    free_disk_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Basis:
+    """What estimates rest on."""
+
+    shape: ModelShape
+    trained: Trained
+    measured: Measured | None
+    earlier: EarlierRun | None
+
+    @property
+    def name(self) -> str:
+        if self.measured is None:
+            return "shape"
+        return "measured" if self.earlier is None else "earlier_run"
+
+    @property
+    def bytes(self) -> Costs:
+        return memory_costs(self.shape, self.trained) if self.measured is None else self.measured.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Schedule:
+    """How the steps are cut."""
+
+    fit: Fit
+    total_steps: int
+    steps_per_epoch: int
+    micro_batches_per_step: float
+    batches: tuple[BatchShape, ...]
+    """Of the simulated steps."""
+    simulated_steps: int
+
+
+@dataclass(frozen=True, slots=True)
+class TimeNeed:
+    seconds: float
+    start_seconds: float
+    training_seconds: float
+    evaluation_seconds: float
+    tokens_per_second: float
+
+    def to_json(self) -> dict[str, float]:
+        return {name: round(getattr(self, name), 1) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    code: str
+    message: str
+
+    def to_json(self) -> dict[str, str]:
+        return {"code": self.code, "message": self.message}
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Everything that is known of a run before it starts, but for the samples."""
+
+    lengths: Lengths
+    row_tokens: int
+    longest: int
+    trained_tokens: int
+    heldout_rows: int
+    long_rows: LongRowReport
+    schedule: Schedule | None
+    """None if nothing is left to train on."""
+    memory: MemoryNeed | None
+    time: TimeNeed | None
+    disk: DiskNeed
+
+
+def rows_of(facts: Sequence[Sequence[Any]]) -> list[Row]:
+    return [(number, length, tuple((low, high) for low, high in spans)) for number, length, spans in facts]
+
+
+def estimate(
+    resolved: ResolvedTraining,
+    basis: Basis,
+    machine: Machine,
+    *,
+    train: Sequence[Row],
+    heldout: Sequence[Row],
+    shared: int,
+    train_rows: int,
+    disk: DiskNeed,
+) -> Estimate:
+    """``train_rows``: how many there are, of which ``train`` may be a sample."""
+    limit = row_limit(resolved.max_length, basis.shape.context)
+    told = report(train, limit, resolved.long_rows)
+    kept = train if resolved.long_rows == "refuse" else _kept(train, limit, resolved)
+    scale = train_rows / max(len(train), 1)
+    schedule = _schedule(resolved, basis, machine, kept, heldout, shared, round(len(kept) * scale)) if kept else None
+    memory = None
+    if schedule is not None:
+        memory = memory_need(
+            basis.shape,
+            basis.trained,
+            schedule.batches,
+            gradient_checkpointing=schedule.fit.gradient_checkpointing,
+            costs=basis.bytes,
+            **({} if basis.measured is None else {"libraries_bytes": basis.measured.libraries_bytes}),
+        )
+    return Estimate(
+        lengths=Lengths(length for _, length, _ in train),
+        row_tokens=sum(length for _, length, _ in train),
+        longest=max((length for _, length, _ in train), default=0),
+        trained_tokens=sum(label_tokens(spans) for _, _, spans in kept),
+        heldout_rows=len(heldout),
+        long_rows=told,
+        schedule=schedule,
+        memory=memory,
+        time=None if schedule is None else _time(basis, schedule, heldout),
+        disk=disk,
+    )
+
+
+def _kept(rows: Sequence[Row], limit: int, resolved: ResolvedTraining) -> list[Row]:
+    return [
+        (number, part.end - part.start, part.label_spans)
+        for number, length, spans in rows
+        for part in pieces(length, spans, limit, resolved.long_rows)
+    ]
+
+
+def _schedule(
+    resolved: ResolvedTraining,
+    basis: Basis,
+    machine: Machine,
+    rows: Sequence[Row],
+    heldout: Sequence[Row],
+    shared: int,
+    total_rows: int,
+) -> Schedule:
+    lengths = [length for _, length, _ in rows]
+    labels = [label_tokens(spans) for _, _, spans in rows]
+    longest = max(lengths + [length for _, length, _ in heldout])
+    fit = choose_fit(
+        basis.shape,
+        basis.trained,
+        machine.available_bytes - _held_before(basis),
+        longest=longest,
+        gradient_checkpointing=resolved.gradient_checkpointing,
+        device_type=machine.device,
+        costs=basis.bytes,
+    )
+    real = _plan(resolved, total_rows)
+    sampled = _plan(resolved, len(rows))
+    shapes = []
+    steps = min(_SIMULATED_STEPS, sampled.total_steps, sampled.steps_per_epoch)
+    for step in range(1, steps + 1):
+        for batch in micro_batches(sampled.rows_of(step), lengths, shared=shared, budget_tokens=fit.budget_tokens):
+            shapes.append(batch_shape([lengths[row] for row in batch], [labels[row] for row in batch], shared=shared))
+    return Schedule(fit, real.total_steps, real.steps_per_epoch, len(shapes) / steps, tuple(shapes), steps)
+
+
+def _plan(resolved: ResolvedTraining, rows: int) -> StepPlan:
+    return StepPlan.of(
+        rows=max(rows, 1),
+        batch_size=resolved.batch_size,
+        seed=resolved.seed,
+        epochs=resolved.epochs,
+        max_steps=resolved.max_steps,
+    )
+
+
+def _held_before(basis: Basis) -> int:
+    """What is taken before the first micro-batch: libraries, weights, and the optimizer that is still to come."""
+    libraries = {} if basis.measured is None else {"libraries_bytes": basis.measured.libraries_bytes}
+    need = memory_need(basis.shape, basis.trained, (), gradient_checkpointing=False, costs=basis.bytes, **libraries)
+    return need.libraries + need.weights + need.optimizer
+
+
+def _time(basis: Basis, schedule: Schedule, heldout: Sequence[Row]) -> TimeNeed | None:
+    measured, earlier = basis.measured, basis.earlier
+    if measured is None:
+        return None
+    per_step = training_seconds(measured, basis, schedule) / max(schedule.total_steps, 1)
+    correction = 1.0
+    if earlier is not None and earlier.estimated_training_seconds > 0:
+        correction = earlier.training_seconds / earlier.estimated_training_seconds
+    training = per_step * schedule.total_steps * correction
+    evaluation = _evaluation_seconds(measured, earlier, heldout)
+    start = earlier.start_seconds if earlier is not None else _start_seconds(measured, basis)
+    tokens = sum(batch.tokens for batch in schedule.batches) / schedule.simulated_steps * schedule.total_steps
+    return TimeNeed(start + training + evaluation, start, training, evaluation, tokens / max(training, 1e-9))
+
+
+def training_seconds(measured: Measured, basis: Basis, schedule: Schedule) -> float:
+    """Return what the steps take by the measured costs alone."""
+    work = sum(measured.seconds.of(batch) for batch in schedule.batches) / schedule.simulated_steps
+    if schedule.fit.gradient_checkpointing:
+        work *= _RECOMPUTED[not basis.trained.is_adapter]
+    return schedule.total_steps * (work + measured.update_seconds * basis.trained.parameters)
+
+
+def _start_seconds(measured: Measured, basis: Basis) -> float:
+    """Libraries, then weights at about a gigabyte a second, then the probes."""
+    return measured.start_seconds + basis.shape.parameters * 4 / 1e9 + 2.0
+
+
+def _evaluation_seconds(measured: Measured, earlier: EarlierRun | None, heldout: Sequence[Row]) -> float:
+    if earlier is not None and earlier.evaluated_rows:
+        return earlier.evaluation_seconds / earlier.evaluated_rows * len(heldout)
+    batches = [batch_shape([length], [label_tokens(spans)], shared=0) for _, length, spans in heldout]
+    return 2 * _JUDGED_SHARE * math.fsum(measured.seconds.of(batch) for batch in batches)
