@@ -104,6 +104,7 @@ def build_container(settings: Settings) -> Container:
         datasets=dataset_rows,
         folders=data_dir,
         threads=settings.training_threads,
+        mlflow_uri=settings.mlflow_tracking_uri,
         limits=TaskLimits(
             settings.training_max_hours, settings.training_no_progress_minutes, settings.training_max_restarts
         ),

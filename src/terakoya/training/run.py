@@ -8,7 +8,8 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -41,6 +42,9 @@ from terakoya.training.resources import ResourceWatch
 from terakoya.training.sampling import Sampling, choose_samples
 from terakoya.training.spec import RunSpec
 from terakoya.training.strategy import TrainingStrategy
+from terakoya.training.trackers import TRACKERS, check_available
+from terakoya.training.trackers.base import TrackedRun
+from terakoya.training.trackers.tracking import TrackedObserver
 from terakoya.training.watching import EarlyStopping, HeldoutWatch
 from terakoya.utils.gpu_utils import available_memory_bytes, peak_memory_bytes, training_device
 
@@ -100,7 +104,7 @@ class TrainingRun:
     def execute(self) -> Outcome:
         """Raises: AppException for everything that is wrong with request, model, data or machine."""
         try:
-            with ResourceWatch(self.observer, self.device):
+            with self._tracked(), ResourceWatch(self.observer, self.device):
                 prepared = self._prepare()
                 trained = self._train(prepared)
                 if trained.stop in _ENDS:
@@ -108,6 +112,20 @@ class TrainingRun:
                 return self._conclude(prepared, trained)
         except RunStopped as stopped:
             return Outcome(_ENDS[stopped.stop], self.attempt)
+
+    @contextmanager
+    def _tracked(self) -> Iterator[None]:
+        """Within, what is told also reaches the trackers asked for. Raises: InvalidConfig if one is not installed."""
+        spec, own = self.spec, self.observer
+        check_available(spec.resolved.trackers, mlflow_uri=spec.mlflow_uri)
+        settings = {"model": spec.model.info.name, "dataset": spec.dataset_name, **spec.resolved.to_json()}
+        tracked = TrackedRun(self.task_id, spec.name, self.task_dir, self.attempt, spec.mlflow_uri, settings)
+        names = spec.resolved.trackers
+        with TrackedObserver(own, names, tracked, load=TRACKERS.load, stopped=RunStopped) as self.observer:
+            try:
+                yield
+            finally:
+                self.observer = own
 
     def _prepare(self) -> Prepared:
         resolved = self.spec.resolved

@@ -31,6 +31,7 @@ from terakoya.training.presets import with_preset
 from terakoya.training.recipe import recipe_fields, write_recipe
 from terakoya.training.request import TrainingRequest
 from terakoya.training.spec import RunSpec
+from terakoya.training.trackers import check_available
 
 WORKER = "terakoya.processes.train"
 REPORT = "report.json"
@@ -66,6 +67,7 @@ class TrainingService:
         datasets: DatasetRepository,
         folders: TaskFolders,
         threads: int = 0,
+        mlflow_uri: str | None = None,
         limits: TaskLimits | None = None,
     ) -> None:
         """``limits``: of runs that ask for none; ``max_hours`` bounds all."""
@@ -75,6 +77,7 @@ class TrainingService:
         self._datasets = datasets
         self._folders = folders
         self._threads = threads
+        self._mlflow_uri = mlflow_uri
         self._limits = limits or TaskLimits()
 
     def start(self, request: TrainingRequest) -> Task:
@@ -118,6 +121,7 @@ class TrainingService:
         if not dataset.heldout_rows:
             rows = round(rows * (1 - filled.evaluation.heldout_fraction))
         resolved = resolve(filled, parameters=model.parameters, rows=rows)
+        check_available(resolved.trackers, mlflow_uri=self._mlflow_uri)
         return CheckedRequest(filled, model, dataset, resolved)
 
     def plan(self, task: Task, task_dir: Path) -> Launch:
@@ -146,6 +150,7 @@ class TrainingService:
             rows_path=self._datasets.rows_path(dataset.id),
             evaluation_cache=self._folders.cache / "evaluations",
             threads=self._threads,
+            mlflow_uri=self._mlflow_uri,
         )
 
     def get(self, task_id: str) -> Task:

@@ -27,6 +27,7 @@ class RunSpec:
     evaluation_cache: Path
     threads: int
     """0 takes every core."""
+    mlflow_uri: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in self.__slots__}
@@ -40,7 +41,7 @@ class RunSpec:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> RunSpec:
         """Read back; what the supervisor added beside is ignored."""
-        own = {name: fields[name] for name in cls.__slots__}
+        own = {name: fields[name] for name in cls.__slots__ if name in fields}
         return cls(
             **own
             | {

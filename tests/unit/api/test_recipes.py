@@ -79,6 +79,7 @@ def test_options_list_the_presets_and_what_one_leads_to(shop: TestClient) -> Non
         {"sample_prompts": ["x" * 4001]},
         {"trackers": ["wandb"]},
         {"trackers": ["mlflow", "mlflow"]},
+        {"trackers": ["mlflow"]},  # no store is named
         {"preset": "x" * 101},
         {"preset": "lora-largest"},
     ],

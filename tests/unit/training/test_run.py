@@ -359,6 +359,16 @@ def test_early_stopping_decides_alike_after_a_stop(bench: Bench) -> None:
         assert all(torch.equal(each, weights[1][name]) for name, each in weights[0].items())
 
 
+def test_a_run_fills_its_trackers(bench: Bench) -> None:
+    bench.run(trackers=["tensorboard"], evaluation={"every_steps": 2})
+    [events] = (bench.folder / "task" / "tensorboard").iterdir()
+    content = events.read_bytes()
+    assert b"train/loss" in content
+    assert b"heldout/loss" in content
+    with pytest.raises(InvalidConfig, match="TERAKOYA_MLFLOW_TRACKING_URI"):
+        bench.run(trackers=["mlflow"])
+
+
 def test_early_stopping_needs_held_out_rows(bench: Bench) -> None:
     examples = [Example(1, (Message("user", "one?"), Message("assistant", "1")))]
     bench.rows.write_bytes(b"".join(map(to_line, examples)))
