@@ -41,6 +41,7 @@ from terakoya.training.engine.batching import StepPlan
 from terakoya.training.engine.checkpoint import Checkpoints, Position
 from terakoya.training.engine.loop import TrainingLoop, make_optimizer
 from terakoya.training.engine.schedule import Schedule
+from terakoya.training.objectives.supervised import SupervisedObjective
 
 RATE = 1e-3
 Step = Callable[[list[EncodedExample]], float]
@@ -132,6 +133,7 @@ class Ours:
             module=module,
             parameters=parameters,
             rows=rows,
+            objective=SupervisedObjective({}),
             forward=LabelForward.choose(module, rows[:3]),
             plan=plan,
             schedule=Schedule(RATE, plan.total_steps, 0.0, "constant"),

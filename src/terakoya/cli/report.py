@@ -10,6 +10,7 @@ from terakoya.cli.texts import _, shared
 
 EXAMPLES_SHOWN = 5
 CELL_CHARACTERS = 60
+_SHARES = ("exact_match", "preference_accuracy")
 
 
 def print_report(report: Mapping[str, Any]) -> None:
@@ -18,30 +19,15 @@ def print_report(report: Mapping[str, Any]) -> None:
     print_table(
         ("", _("before"), _("after"), _("difference (95% interval)")),
         [
-            (_exact_name(heldout), *_row(heldout["exact_match"], _percent, _points)),
+            *_answer_rows(heldout),
             *_text_rows(heldout),
             (_("loss per token"), *_row(heldout["loss"], _number, _signed)),
             *_canary_rows(report.get("canaries") or ()),
         ],
         empty="",
     )
-    flips = report.get("flips") or {}
-    say(
-        _(
-            "%(gained)s rows became right, %(lost)s became wrong.",
-            gained=flips.get("gained", 0),
-            lost=flips.get("lost", 0),
-        )
-    )
-    if examples := report.get("examples"):
-        print_table(
-            (_("question"), _("expected"), _("before"), _("after")),
-            [
-                tuple(_cell(example.get(key)) for key in ("prompt", "reference", "before", "after"))
-                for example in examples[:EXAMPLES_SHOWN]
-            ],
-            empty="",
-        )
+    if heldout["exact_match"]:
+        _print_answers(report)
     _print_cost(report.get("cost") or {})
     if verdict := report.get("verdict"):
         say(_verdict_text(verdict))
@@ -49,8 +35,16 @@ def print_report(report: Mapping[str, Any]) -> None:
         say(" ".join(map(_canary_text, report["canaries"])))
 
 
-def _exact_name(heldout: Mapping[str, Any]) -> str:
-    return _("label accuracy") if heldout.get("answers") == "labels" else _("exact match")
+def _answer_rows(heldout: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Of running text there are none, of preference pairs there are more."""
+    rows: list[tuple[str, ...]] = []
+    if heldout["exact_match"]:
+        name = _("label accuracy") if heldout.get("answers") == "labels" else _("exact match")
+        rows.append((name, *_row(heldout["exact_match"], _percent, _points)))
+    if heldout.get("preference_accuracy"):
+        rows.append((_("better answer preferred"), *_row(heldout["preference_accuracy"], _percent, _points)))
+        rows.append((_("by how much, per token"), *_row(heldout["preference_margin"], _signed, _signed)))
+    return rows
 
 
 def _text_rows(heldout: Mapping[str, Any]) -> list[tuple[str, ...]]:
@@ -88,9 +82,29 @@ def _change(value: float | None) -> str:
     return "-" if value is None else f"{100 * value:+.1f}%"
 
 
+def _print_answers(report: Mapping[str, Any]) -> None:
+    flips = report.get("flips") or {}
+    say(
+        _(
+            "%(gained)s rows became right, %(lost)s became wrong.",
+            gained=flips.get("gained", 0),
+            lost=flips.get("lost", 0),
+        )
+    )
+    if examples := report.get("examples"):
+        print_table(
+            (_("question"), _("expected"), _("before"), _("after")),
+            [
+                tuple(_cell(example.get(key)) for key in ("prompt", "reference", "before", "after"))
+                for example in examples[:EXAMPLES_SHOWN]
+            ],
+            empty="",
+        )
+
+
 def _verdict_text(verdict: Mapping[str, Any]) -> str:
     """The verdict in the reader's language; the report's own English for a code that this version does not know."""
-    value = _percent if verdict.get("metric") == "exact_match" else _number
+    value = _percent if verdict.get("metric") in _SHARES else _number
     return shared(
         f"verdict.{verdict['code']}.{verdict.get('metric')}",
         otherwise=verdict["text"],

@@ -4,6 +4,7 @@ its number, never cut. Knows the tokenizer only through its chat format.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
@@ -101,30 +102,43 @@ def encode_examples(
     return EncodedSet(encoded, refused, split)
 
 
+def encode_last_answers(
+    examples: Iterable[Example], tokenizer: Any, *, max_length: int | None = None
+) -> Iterator[EncodedExample | RefusedRow]:
+    """Yield for each example, in order, its last answer and all before it, or why it is refused."""
+    yield from _encode_each(examples, chat_format(tokenizer), max_length)
+
+
+def _encode_each(
+    examples: Iterable[Example], format: ChatFormat, max_length: int | None
+) -> Iterator[EncodedExample | RefusedRow]:
+    source = iter(examples)
+    while batch := list(islice(source, _BATCH)):
+        written = iter(list(_written([each for each in batch if _has_answer(each)], format)))
+        for example in batch:
+            yield _encoded(next(written), format, max_length) if _has_answer(example) else _unanswered(example)
+
+
 def _encoded_answers(
     examples: Iterable[Example], format: ChatFormat, max_length: int | None, progress: Callable[[int], None] | None
 ) -> Iterator[tuple[int, EncodedExample | RefusedRow]]:
     """Yield every answer, or why it is refused, with the position of its conversation."""
-    taken = 0
+    positions: deque[int] = deque()
+    taken = told = 0
 
-    def numbered() -> Iterator[tuple[int, Example]]:
+    def cut() -> Iterator[Example]:
         nonlocal taken
         for taken, example in enumerate(examples, start=1):
-            cut = list(answers([example]))
             # One without an answer is refused further down, rather than passed over.
-            yield from ((taken, each) for each in cut or [example])
+            for each in list(answers([example])) or [example]:
+                positions.append(taken)
+                yield each
 
-    source = numbered()
-    while batch := list(islice(source, _BATCH)):
-        askable = [each for _, each in batch if _has_answer(each)]
-        written = iter(_written(askable, format))
-        for position, example in batch:
-            yield (
-                position,
-                _encoded(next(written), format, max_length) if _has_answer(example) else _unanswered(example),
-            )
-        if progress is not None:
+    for encoded in _encode_each(cut(), format, max_length):
+        if progress is not None and taken > told:
             progress(taken)
+            told = taken
+        yield positions.popleft(), encoded
 
 
 def _has_answer(example: Example) -> bool:
@@ -164,6 +178,8 @@ def _written(
     batch: Sequence[Example], format: ChatFormat
 ) -> Iterator[tuple[Example, list[int], list[int]] | RefusedRow]:
     """Yield each example with its prompt's tokens and all its tokens, or why the template refuses it."""
+    if not batch:  # an empty list of conversations looks to a tokenizer like one empty conversation
+        return
     try:
         prompts = format.prompts([example.prompt for example in batch])
         wholes = format.wholes([example.messages for example in batch])

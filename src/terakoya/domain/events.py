@@ -19,7 +19,9 @@ class EventType(StrEnum):
     PHASE = "phase"
     """phase: str (a Phase); detail?: str; done?, total?: int - progress within the phase."""
     STEP = "step"
-    """step, total_steps, epoch, loss, learning_rate, grad_norm, tokens_per_second, eta_seconds."""
+    """step, total_steps, epoch, loss, learning_rate, grad_norm, tokens_per_second, eta_seconds; of preference
+    objectives also means over the step's pairs: reward_chosen, reward_rejected, reward_margin, reward_accuracy (dpo);
+    supervised_loss, preference_loss, log_odds_ratio, preference_accuracy (orpo)."""
     EVAL = "eval"
     """when: "before" | "during" | "after"; split; loss; exact_match?; examples; during: step, under early stopping
     is_best, best_step; detail of progress: done, total."""
@@ -51,6 +53,7 @@ class Phase(StrEnum):
     CONVERTING = "converting"
     DOWNLOADING = "downloading"
     PROBING = "probing"
+    SCORING_REFERENCE = "scoring_reference"
     TRAINING = "training"
     EVALUATING_BEFORE = "evaluating_before"
     EVALUATING_AFTER = "evaluating_after"

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from dataclasses import fields as dataclass_fields
 from enum import StrEnum
 from typing import Any, Self
@@ -36,10 +36,14 @@ class HeldoutScores:
     """Cross-entropy summed over the example's labels, in nats."""
     label_counts: list[int]
     exact: list[bool]
+    """Empty, as the next two, where nothing is asked: of running text."""
     predictions: list[str | None]
     """What the model says, greedily; None where it was not needed: certainly wrong, and enough others are shown."""
     cut: list[bool]
     """Whether the model was still talking where its prediction ends; such an answer never matches."""
+    worse_loss_sums: list[float] = field(default_factory=list)
+    """Of the worse answers, where pairs are compared."""
+    worse_label_counts: list[int] = field(default_factory=list)
 
     @property
     def loss(self) -> float:
@@ -47,8 +51,9 @@ class HeldoutScores:
         return math.fsum(self.loss_sums) / sum(self.label_counts)
 
     @property
-    def exact_match(self) -> float:
-        return sum(self.exact) / len(self.exact)
+    def exact_match(self) -> float | None:
+        """None where nothing is asked."""
+        return sum(self.exact) / len(self.exact) if self.exact else None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -56,7 +61,7 @@ class HeldoutScores:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Self:
         """Raises: KeyError, TypeError if it is not what ``to_json`` gave."""
-        return cls(**{field.name: list(fields[field.name]) for field in dataclass_fields(cls)})
+        return cls(**{each.name: list(fields[each.name]) for each in dataclass_fields(cls)})
 
 
 class AnswerKind(StrEnum):

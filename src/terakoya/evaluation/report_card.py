@@ -4,13 +4,16 @@ arithmetic on two sets of scores; the result is plain JSON that is written once 
     version        2
     model, dataset, strategy, configuration, cost   as given
     heldout        examples: how many answers were judged
-                   answers: "labels" | "short" | "text", what the expected ones are
+                   answers: "labels" | "short" | "text", what the expected ones are; null where nothing is asked, of
+                   running text, and then exact_match, mcnemar_p are null too
                    exact_match, loss: {before, after, difference}, each {value, low, high}: 95% intervals, low and
                    high null where one example allows none; loss is per label token, in nats; difference is after
                    minus before on the same examples
                    mcnemar_p: that flips in both directions are equally likely
                    chrf, token_f1: the same of 0 to 1, where the answers are texts, on the ``written`` answers that were
                    written out before and after; else null
+                   preference_accuracy, preference_margin, preference_p, moved_right: of preference pairs only, as
+                   ``preference.py`` says
     labels         where the answers are labels, up to 50 {label, examples, before, after}: how many were right, those
                    that lost most first; else null
     canaries       one a language: {language, version, passages, is_applicable, before, after, change, code}; before
@@ -21,8 +24,9 @@ arithmetic on two sets of scores; the result is plain JSON that is written once 
     flips          gained, lost: answers that became right, or wrong
     examples       up to 50 {row, prompt, reference, before, after, before_exact, after_exact, before_cut, after_cut},
                    flips first; before or after is null where that answer was only scored; cut: it went on
-    verdict        code: "better" | "worse" | "no_clear_difference"; metric: "exact_match" | "loss", which decided;
-                   text: that in English; examples, before, after, low, high: the figures in the text
+    verdict        code: "better" | "worse" | "no_clear_difference"; metric, which decided: "exact_match" | "loss" |
+                   "preference_accuracy"; text: that in English; examples, before, after, low, high: the figures in
+                   the text
 """
 
 from __future__ import annotations
@@ -30,12 +34,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from terakoya.data.tokenization import EncodedExample
 from terakoya.evaluation.canaries import forgetting
 from terakoya.evaluation.heldout import AnswerKind, HeldoutScores, answer_kind, text_sample
 from terakoya.evaluation.metrics import chrf, normalise_answer, token_f1
+from terakoya.evaluation.preference import preference_figures
+from terakoya.evaluation.preference import to_json as pairs_to_json
 from terakoya.evaluation.statistics import (
     Interval,
     bootstrap_mean,
@@ -75,21 +82,24 @@ def build_report(
 ) -> dict[str, Any]:
     """Return the report of scores that are aligned with ``encoded``; ``seed`` is the bootstrap's."""
     gained, lost = _flips(before, after)
-    exact_match, loss = _exact_match(before, after), _loss(before, after, seed)
+    exact_match = _exact_match(before, after) if after.exact else None
+    loss = _loss(before, after, seed)
     p = mcnemar_p(len(gained), len(lost))
-    kind = answer_kind(encoded)
+    kind = answer_kind(encoded) if after.exact else None
+    pairs = preference_figures(before, after, seed=seed) if after.worse_loss_sums else None
     return {
         "version": VERSION,
         "model": dict(model),
         "dataset": dict(dataset),
         "strategy": strategy,
         "heldout": {
-            "examples": len(encoded),
-            "answers": str(kind),
-            "exact_match": {side: interval.to_json() for side, interval in exact_match.items()},
+            "examples": len(after.loss_sums),
+            "answers": kind and str(kind),
+            "exact_match": exact_match and {side: interval.to_json() for side, interval in exact_match.items()},
             "loss": {side: interval.to_json() for side, interval in loss.items()},
-            "mcnemar_p": p,
+            "mcnemar_p": p if exact_match else None,
             **_text_scores(before, after, encoded, kind, seed),
+            **(pairs_to_json(pairs) if pairs else {}),
         },
         "labels": _labels(before, after, encoded) if kind is AnswerKind.LABELS else None,
         "canaries": [dict(canary) for canary in canaries],
@@ -97,7 +107,7 @@ def build_report(
         "flips": {"gained": len(gained), "lost": len(lost)},
         "examples": [_example(index, before, after, encoded[index]) for index in _shown(before, after)],
         "cost": dict(cost),
-        "verdict": _verdict(exact_match, loss, p, before, after, kind),
+        "verdict": _verdict(_decisive(exact_match, loss, p, pairs, before, after, kind), len(after.loss_sums)),
         "configuration": dict(configuration),
     }
 
@@ -121,7 +131,7 @@ def _loss(before: HeldoutScores, after: HeldoutScores, seed: int) -> dict[str, I
 
 
 def _text_scores(
-    before: HeldoutScores, after: HeldoutScores, encoded: Sequence[EncodedExample], kind: AnswerKind, seed: int
+    before: HeldoutScores, after: HeldoutScores, encoded: Sequence[EncodedExample], kind: AnswerKind | None, seed: int
 ) -> dict[str, Any]:
     """Of the answers in the fair sample that were written out, or were the reference, on both sides."""
     if kind is not AnswerKind.TEXT:
@@ -190,38 +200,65 @@ def _example(index: int, before: HeldoutScores, after: HeldoutScores, encoded: E
     }
 
 
-def _verdict(
-    exact_match: Mapping[str, Interval],
+@dataclass(frozen=True, slots=True)
+class _Decisive:
+    """The metric that a verdict is by, and how it is written."""
+
+    metric: str
+    name: str
+    figures: Mapping[str, Interval]
+    p: float | None = None
+    """Of the flips, where the metric is a share."""
+    rises: bool = True
+    """Whether more is better."""
+
+    @property
+    def is_clear(self) -> bool:
+        return self.figures["difference"].excludes_zero and (self.p is None or self.p < _SIGNIFICANT)
+
+    @property
+    def improved(self) -> bool:
+        return (self.figures["difference"].value > 0) is self.rises
+
+
+def _decisive(
+    exact_match: Mapping[str, Interval] | None,
     loss: Mapping[str, Interval],
     p: float,
+    pairs: Mapping[str, Any] | None,
     before: HeldoutScores,
     after: HeldoutScores,
-    kind: AnswerKind,
-) -> dict[str, Any]:
-    """Decide by exact match where the answers are short and either side got one right, else by loss: of texts it is
-    the finer measure, chrF and F1 stand beside it.
+    kind: AnswerKind | None,
+) -> _Decisive:
+    """Of pairs how many are put right; else exact match where the answers are short and either side got one right,
+    else the loss: of texts it is the finer measure, chrF and F1 stand beside it.
     """
-    by_match = kind is not AnswerKind.TEXT and any((*before.exact, *after.exact))
-    chosen = exact_match if by_match else loss
-    difference = chosen["difference"]
-    is_clear = difference.excludes_zero and (p < _SIGNIFICANT or not by_match)
-    improved = difference.value > 0 if by_match else difference.value < 0
-    code = ("better" if improved else "worse") if is_clear else "no_clear_difference"
+    if pairs is not None:
+        accuracy = pairs["preference_accuracy"]
+        return _Decisive("preference_accuracy", "Preference accuracy", accuracy, pairs["preference_p"])
+    if exact_match is not None and kind is not AnswerKind.TEXT and any((*before.exact, *after.exact)):
+        name = "Label accuracy" if kind is AnswerKind.LABELS else "Exact match"
+        return _Decisive("exact_match", name, exact_match, p)
+    return _Decisive("loss", "Loss per token", loss, rises=False)
+
+
+def _verdict(decisive: _Decisive, examples: int) -> dict[str, Any]:
+    difference = decisive.figures["difference"]
+    code = ("better" if decisive.improved else "worse") if decisive.is_clear else "no_clear_difference"
     figures = {
-        "examples": len(after.exact),
-        "before": chosen["before"].value,
-        "after": chosen["after"].value,
+        "examples": examples,
+        "before": decisive.figures["before"].value,
+        "after": decisive.figures["after"].value,
         "low": difference.low,
         "high": difference.high,
     }
-    name = "Loss per token" if not by_match else "Label accuracy" if kind is AnswerKind.LABELS else "Exact match"
-    text = _in_words(name, code, difference, figures, by_match=by_match)
-    return {"code": code, "metric": "exact_match" if by_match else "loss", "text": text, **figures}
+    return {"code": code, "metric": decisive.metric, "text": _in_words(code, decisive, figures), **figures}
 
 
-def _in_words(name: str, code: str, difference: Interval, figures: Mapping[str, Any], *, by_match: bool) -> str:
-    unit, scale, form = (" points", 100, ".1f") if by_match else ("", 1, ".3f")
-    percent = "%" if by_match else ""
+def _in_words(code: str, decisive: _Decisive, figures: Mapping[str, Any]) -> str:
+    difference = decisive.figures["difference"]
+    is_share = decisive.p is not None
+    unit, scale, form, percent = (" points", 100, ".1f", "%") if is_share else ("", 1, ".3f", "")
     start, end = (f"{figures[side] * scale:{form}}{percent}" for side in ("before", "after"))
     opening = {"better": "Better", "worse": "Worse", "no_clear_difference": "No clear difference"}[code]
     examples = "1 held-out example" if figures["examples"] == 1 else f"{figures['examples']:,} held-out examples"
@@ -229,4 +266,4 @@ def _in_words(name: str, code: str, difference: Interval, figures: Mapping[str, 
     if difference.low is not None and difference.high is not None:
         low, high = (f"{limit * scale:+{form}}" for limit in (difference.low, difference.high))
         sureness = f"a difference of {low} to {high}{unit} with 95% confidence"
-    return f"{opening}. {name} on {examples} went from {start} to {end}: {sureness}."
+    return f"{opening}. {decisive.name} on {examples} went from {start} to {end}: {sureness}."

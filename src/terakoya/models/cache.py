@@ -113,8 +113,10 @@ class ModelCache:
         kind = loader_type(whole)
         dtype = self._dtype_of(kind)
         # Files may hold a narrower type than the one they are opened in.
+        item = _ITEM_BYTES.get(dtype, 4)
+        opened = (whole, whole.base) if whole.base else (whole,)  # an adapter with a base of its own opens both
         self._budget.make_room(
-            whole.info.name, max(whole.info.size_bytes, whole.info.parameters * _ITEM_BYTES.get(dtype, 4))
+            whole.info.name, sum(max(each.info.size_bytes, each.info.parameters * item) for each in opened)
         )
         loaded = create_model_loader(kind).load(whole, dtype=dtype, device=self._device)
         base = _Base(loaded, _size_of(loaded), used=self._budget.tick(), leases=1)

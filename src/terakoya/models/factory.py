@@ -14,6 +14,7 @@ model_loaders: Registry[type[BaseModelLoader]] = Registry(
     {
         "full": "terakoya.models.full_loader:FullModelLoader",
         "lora": "terakoya.models.lora_loader:LoRAModelLoader",
+        "qlora": "terakoya.models.qlora_loader:QLoRAModelLoader",
         "gguf": "terakoya.models.gguf_loader:GGUFModelLoader",
         "embedder": "terakoya.models.embedder_loader:EmbedderLoader",
     },

@@ -101,11 +101,19 @@ def _refuse_misfit(artifact: ModelArtifact, base: nn.Module) -> None:
         if part not in ("A.weight", "B.weight"):
             continue
         layer = layers.get(layer_name)
-        weight = getattr(getattr(layer, "base_layer", layer), "weight", None)
+        shape = _shape_of(getattr(layer, "base_layer", layer))
         axis = 1 if part == "A.weight" else 0
-        if weight is None or len(entry.shape) != 2 or entry.shape[axis] != weight.shape[axis]:
-            found = "no such layer" if weight is None else f"{tuple(weight.shape)}"
+        if shape is None or len(entry.shape) != 2 or entry.shape[axis] != shape[axis]:
+            found = "no such layer" if shape is None else f"{shape}"
             raise ModelLoadError(
                 f"the adapter {artifact.info.name!r} does not fit its base: {key!r} has shape {entry.shape}, "
                 f"the base has {found}; it was made for another model"
             )
+
+
+def _shape_of(layer: nn.Module | None) -> tuple[int, ...] | None:
+    """Of its matrix; one in 4 bits stores another."""
+    if isinstance(layer, nn.Linear):
+        return layer.out_features, layer.in_features
+    weight = getattr(layer, "weight", None)
+    return None if weight is None else tuple(weight.shape)

@@ -73,7 +73,7 @@ def _tuned(card: Card, source: str, license: str) -> list[str]:
         "",
         f"- Base: {base['name']} (`{base['id']}`), from {base['source']}",
         f"- Data: {dataset['name']}, {effective['rows']:,} rows, SHA-256 `{dataset['sha256']}`",
-        f"- Strategy: {card['strategy']}, {effective['trained_parameters']:,} trained parameters, "
+        f"- Method: {_method(card)}, {effective['trained_parameters']:,} trained parameters, "
         f"{effective['steps']:,} steps",
         f"- Licence: {license or 'unknown'}, as the base; whether the data allows it, only its owner knows",
         f"- Base weights: SHA-256 of the manifest `{base['sha256']}`. An adapter fits these weights only.",
@@ -91,18 +91,41 @@ def _tuned(card: Card, source: str, license: str) -> list[str]:
     ]
 
 
+def _method(card: Card) -> str:
+    """Such as "lora (dora, base in nf4), objective dpo (beta 0.1)"; a run of an earlier version says less."""
+    configuration = card["configuration"]
+    adapter = configuration.get("adapter") or {}
+    details = [adapter["kind"]] if adapter else []
+    if adapter.get("quantization"):
+        details.append(f"base in {adapter['quantization']}")
+    settings = [f"{name} {value:g}" for name, value in configuration.get("objective_settings", {}).items()]
+    objective = configuration.get("objective", "supervised")
+    return f"{card['strategy']}{_within(details)}, objective {objective}{_within(settings)}"
+
+
+def _within(details: Sequence[str]) -> str:
+    return f" ({', '.join(details)})" if details else ""
+
+
 def _results(card: Card) -> list[str]:
     heldout = card.get("heldout")
     if heldout is None:
         return ["No rows were held out, so nothing is known of how well it answers.", ""]
     exact = "label accuracy" if heldout.get("answers") == "labels" else "exact match"
-    named = (("exact_match", exact), ("chrf", "chrF"), ("token_f1", "token F1"), ("loss", "loss per label (nats)"))
+    named = (
+        ("exact_match", exact),
+        ("preference_accuracy", "better answer of a pair likelier"),
+        ("preference_margin", "by how much, nats per token"),
+        ("chrf", "chrF"),
+        ("token_f1", "token F1"),
+        ("loss", "loss per label (nats)"),
+    )
     rows = [
         f"| {name} | {_cell(figures['before'])} | {_cell(figures['after'])} |"
         for key, name in named
         if (figures := heldout.get(key)) is not None
     ]
-    flips = card.get("flips")
+    flips = card.get("flips") if heldout.get("exact_match") else None
     changed = [f"{flips['gained']:,} answers became right, {flips['lost']:,} became wrong.", ""] if flips else []
     return [
         f"## {heldout['examples']:,} held-out examples",

@@ -5,13 +5,15 @@ no files. Where each number comes from is in ``docs/lab-notebook.md``.
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from terakoya.data.long_rows import LongRows
 from terakoya.domain.tasks import TaskLimits
 from terakoya.exceptions import InvalidConfig
-from terakoya.training.request import LimitsRequest, TrainingRequest
+from terakoya.training.adapters import ADAPTERS
+from terakoya.training.objectives.methods import OBJECTIVES
+from terakoya.training.request import AdapterRequest, LimitsRequest, TrainingRequest
 
 # Largest parameter count -> peak learning rate. A 135M model at the 7B habit of 2e-4 hardly learns.
 _LORA_RATES = ((250e6, 2e-3), (700e6, 5e-4), (4e9, 2e-4), (math.inf, 1e-4))
@@ -28,6 +30,7 @@ class ResolvedAdapter:
     alpha: float
     dropout: float
     targets: str | tuple[str, ...]
+    quantization: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +66,8 @@ class ResolvedTraining:
     # -- fitting the machine --
     long_rows: LongRows = "refuse"
     gradient_checkpointing: str = "auto"
+    # -- of the objective --
+    objective_settings: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -80,9 +85,10 @@ class ResolvedTraining:
         return cls(**{**fields, "adapter": adapter})
 
 
-def default_learning_rate(strategy: str, parameters: int) -> float:
+def default_learning_rate(strategy: str, parameters: int, objective: str = "supervised") -> float:
     rates = _FULL_RATES if strategy == "full" else _LORA_RATES
-    return next(rate for most, rate in rates if parameters <= most)
+    rate = next(rate for most, rate in rates if parameters <= most)
+    return float(f"{rate * OBJECTIVES.load(objective).rate_factor:.3g}")
 
 
 def default_epochs(rows: int, batch_size: int) -> int:
@@ -107,6 +113,12 @@ def resolve(request: TrainingRequest, *, parameters: int, rows: int) -> Resolved
         )
     if request.adapter is not None and request.strategy == "full":
         raise InvalidConfig("strategy 'full' trains every weight and takes no 'adapter'; leave it out or use 'lora'")
+    objective = OBJECTIVES.load(request.objective)
+    if objective.encoding.rows_per_example > 1 and request.long_rows in ("truncate", "split"):
+        raise InvalidConfig(
+            f"objective {request.objective!r} compares whole answers, which long_rows={request.long_rows!r} would cut; "
+            "'refuse' or 'drop' would work"
+        )
     batch_size = request.batch_size or _BATCH_SIZE
     epochs = request.epochs
     if epochs is None and request.max_steps is None:
@@ -117,7 +129,7 @@ def resolve(request: TrainingRequest, *, parameters: int, rows: int) -> Resolved
         objective=request.objective,
         epochs=epochs,
         max_steps=request.max_steps,
-        learning_rate=request.learning_rate or default_learning_rate(request.strategy, parameters),
+        learning_rate=request.learning_rate or default_learning_rate(request.strategy, parameters, request.objective),
         batch_size=batch_size,
         max_length=request.max_length,
         schedule=request.schedule.kind,
@@ -139,6 +151,7 @@ def resolve(request: TrainingRequest, *, parameters: int, rows: int) -> Resolved
         trackers=request.trackers,
         long_rows=request.long_rows,
         gradient_checkpointing=request.gradient_checkpointing,
+        objective_settings=objective.resolve_settings(request.objective_settings),
     )
 
 
@@ -158,12 +171,14 @@ def resolve_limits(asked: LimitsRequest, server: TaskLimits) -> TaskLimits:
 
 
 def _resolve_adapter(request: TrainingRequest) -> ResolvedAdapter:
-    asked = request.adapter
-    rank = (asked and asked.rank) or 16
+    asked = request.adapter or AdapterRequest()
+    kind = ADAPTERS.load(asked.kind)
+    rank = asked.rank or 16
     return ResolvedAdapter(
-        kind="lora",
+        kind=asked.kind,
         rank=rank,
-        alpha=(asked and asked.alpha) or 2.0 * rank,
-        dropout=asked.dropout if asked else 0.0,
-        targets=asked.targets if asked else "all-linear",
+        alpha=asked.alpha or kind.default_alpha(rank),
+        dropout=asked.dropout,
+        targets=asked.targets,
+        quantization=asked.quantization or kind.quantization,
     )

@@ -16,7 +16,9 @@ from terakoya.data.tokenization import EncodedExample
 from terakoya.domain.events import EventType, Observer, Phase
 from terakoya.evaluation.canaries import LANGUAGES, CanaryScores, canary_set, compare_canaries, evaluate_canaries
 from terakoya.evaluation.heldout import HeldoutScores, evaluate_heldout
+from terakoya.evaluation.preference import with_worse_answers
 from terakoya.evaluation.report_card import before_key, build_report
+from terakoya.evaluation.text_scores import score_text
 from terakoya.models.base_loader import LoadedModel
 from terakoya.storage.files import write_durably
 from terakoya.storage.json_text import to_json
@@ -47,6 +49,9 @@ class Judge:
     spec: RunSpec
     tokenizer: Any
     heldout: list[EncodedExample]
+    heldout_rejected: list[EncodedExample]
+    asks: bool
+    """Whether the held-out rows are answers to be asked for; else they are text, of which only the loss is told."""
     observer: Observer
     tick: Tick
     autocast: Callable[[], AbstractContextManager[Any]]
@@ -110,14 +115,21 @@ class Judge:
 
     def _score(self, module: nn.Module, progress: _Progress) -> HeldoutScores:
         progress(0)
+
+        def told(done: int, _: int) -> None:
+            progress(done)
+
         with self.autocast():
-            return evaluate_heldout(
+            if not self.asks:
+                return score_text(module, self.heldout, progress=told)
+            scores = evaluate_heldout(
                 module,
                 self.tokenizer,
                 self.heldout,
                 max_new_tokens=self.spec.resolved.max_new_tokens,
-                progress=lambda done, _: progress(done),
+                progress=told,
             )
+            return with_worse_answers(scores, module, self.heldout_rejected, progress=told)
 
     def _listen(self, module: nn.Module, language: str, progress: _Progress) -> CanaryScores:
         place = len(self.heldout)
@@ -137,7 +149,7 @@ class Judge:
             split="heldout",
             loss=scores.heldout.loss,
             exact_match=scores.heldout.exact_match,
-            examples=len(self.heldout),
+            examples=len(scores.heldout.loss_sums),
         )
         for each in scores.canaries:
             self.observer.notify(
@@ -148,18 +160,31 @@ class Judge:
                 passages=len(each.nats),
             )
 
+    @property
+    def _quantization(self) -> str | None:
+        adapter = self.spec.resolved.adapter
+        return adapter.quantization if adapter else None
+
     def _heldout_key(self) -> str:
         resolved = self.spec.resolved
         settings = {
-            "rows": [(example.row, example.label_spans, len(example.input_ids)) for example in self.heldout],
+            "rows": [
+                (example.row, example.label_spans, len(example.input_ids))
+                for example in (*self.heldout, *self.heldout_rejected)
+            ],
             "max_new_tokens": resolved.max_new_tokens,
             "compute_type": self.compute_type,
+            "quantization": self._quantization,
         }
         return before_key(self.spec.model.info.content_sha256, self.spec.dataset_sha256, settings)
 
     def _canary_key(self, language: str) -> str:
         """General text is the same for every dataset."""
-        settings = {"canaries": language, "compute_type": self.compute_type}
+        settings = {
+            "canaries": language,
+            "compute_type": self.compute_type,
+            "quantization": self._quantization,
+        }
         return before_key(self.spec.model.info.content_sha256, canary_set(language).version, settings)
 
     def _cached(self, key: str, read: Callable[[dict[str, Any]], _Found]) -> _Found | None:

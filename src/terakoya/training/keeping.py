@@ -40,6 +40,8 @@ def keep(
         "effective": effective,
         **{part: judged.get(part) for part in ("heldout", "verdict", "flips", "canaries", "forgetting", "cost")},
     }
+    if strategy.loader is not None:
+        card["loader"] = strategy.loader
     parameters = sum(parameter.numel() for parameter in strategy.trained_parameters(module).values())
     text = write_card(
         name=spec.name,

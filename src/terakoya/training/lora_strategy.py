@@ -1,6 +1,5 @@
-"""LoRA: low-rank updates beside frozen linear layers, kept as a PEFT adapter.
-
-Source: Hu et al. 2021, "LoRA: Low-Rank Adaptation of Large Language Models"; PEFT's implementation and format.
+"""LoRA and its kin: low-rank updates beside frozen linear layers, kept as a PEFT adapter. The kinds are in
+``adapters.py``, with their papers; implementation and format are PEFT's.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from torch import nn
 
 from terakoya.domain.models import ModelKind
 from terakoya.exceptions import InvalidConfig
+from terakoya.training.adapters import ADAPTERS
 from terakoya.training.defaults import ResolvedAdapter, ResolvedTraining
 from terakoya.training.strategy import TrainingStrategy, require_float32
 
@@ -28,10 +28,13 @@ class LoRATrainingStrategy(TrainingStrategy):
         if resolved.adapter is None:
             raise InvalidConfig("strategy 'lora' needs its adapter settings; they were resolved to none")
         self.adapter: ResolvedAdapter = resolved.adapter
+        self.quantizes = self.adapter.quantization is not None
+        self.loader = "qlora" if self.quantizes else None
 
     def prepare(self, module: nn.Module, *, base_id: str) -> nn.Module:
         targets = self._targets(module)
         config = LoraConfig(
+            **ADAPTERS.load(self.adapter.kind).options,
             r=self.adapter.rank,
             lora_alpha=self.adapter.alpha,
             lora_dropout=self.adapter.dropout,
@@ -55,7 +58,11 @@ class LoRATrainingStrategy(TrainingStrategy):
 
     def describe(self, module: nn.Module) -> dict[str, Any]:
         targets = sorted(cast(Any, module).peft_config["default"].target_modules)
-        return super().describe(module) | {"adapter_targets": targets}
+        return super().describe(module) | {
+            "adapter_kind": self.adapter.kind,
+            "adapter_targets": targets,
+            "quantization": self.adapter.quantization,
+        }
 
     def _targets(self, module: nn.Module) -> list[str]:
         """The last part of the names of the layers to adapt. Raises: InvalidConfig if one is not there, or narrower."""

@@ -9,6 +9,7 @@ import random
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from terakoya.data.examples import read_examples
 from terakoya.data.tokenization import EncodedExample, RefusedRow
 from terakoya.domain.datasets import Example, Split
 from terakoya.domain.events import EventType
-from terakoya.training.preparation import Material, encode_heldout, encode_train, read_material
+from terakoya.models.artifacts import read_json
+from terakoya.training.engine.fit import ModelShape
+from terakoya.training.objectives.methods import OBJECTIVES
+from terakoya.training.preparation import Material, read_material
 from terakoya.training.spec import RunSpec
 
 WHOLE_FILE_BYTES = 64 << 20
@@ -50,8 +54,14 @@ def gather_facts(spec: RunSpec, tokenizer: Any, *, seconds: float) -> dict[str, 
     whole = spec.rows_path.stat().st_size <= WHOLE_FILE_BYTES
     material = read_material(spec, told) if whole else _sampled(spec)
     deadline = time.monotonic() + seconds
-    heldout, refused_heldout, all_heldout = _encode(material.heldout, tokenizer, deadline, encode_heldout)
-    train, refused, all_train = _encode(material.train, tokenizer, deadline, encode_train)
+    resolved = spec.resolved
+    encoding = OBJECTIVES.load(resolved.objective).encoding
+    shape = ModelShape.of(read_json(spec.model.root.path / "config.json"), spec.model.info.parameters)
+    limit = encoding.limit(resolved.max_length, shape.context)
+    heldout, refused_heldout, all_heldout = _encode(
+        material.heldout, tokenizer, deadline, partial(encoding.heldout, length=limit)
+    )
+    train, refused, all_train = _encode(material.train, tokenizer, deadline, partial(encoding.train, length=limit))
     refused += refused_heldout
     return {
         "exact": whole and all_train and all_heldout,

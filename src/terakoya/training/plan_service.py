@@ -118,6 +118,8 @@ class PlanService:
     def _facts(self, spec: RunSpec) -> dict[str, Any]:
         resolved = spec.resolved
         parts = [_FACTS_VERSION, spec.model.root.info.content_sha256, spec.dataset_sha256, resolved.objective]
+        # Windows of text are as long as asked for; what else becomes of long rows is not a matter of the facts.
+        parts += [resolved.max_length if resolved.objective == "text" else None]
         parts += [resolved.heldout_fraction, resolved.seed, resolved.max_evaluation_examples]
         path = self._plans / f"{hashlib.sha256(to_json(parts)).hexdigest()[:32]}.json"
         try:

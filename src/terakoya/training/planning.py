@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from terakoya.data.lengths import Lengths
@@ -27,7 +27,7 @@ from terakoya.training.engine.fit import (
     memory_need,
 )
 from terakoya.training.measurements import EarlierRun, Measured
-from terakoya.training.preparation import row_limit
+from terakoya.training.objectives.methods import OBJECTIVES
 
 _SIMULATED_STEPS = 400
 """Steps that are cut into micro-batches to see what an average one costs."""
@@ -134,7 +134,9 @@ def estimate(
     disk: DiskNeed,
 ) -> Estimate:
     """``train_rows``: how many there are, of which ``train`` may be a sample."""
-    limit = row_limit(resolved.max_length, basis.shape.context)
+    encoding = OBJECTIVES.load(resolved.objective).encoding
+    resolved = replace(resolved, batch_size=resolved.batch_size * encoding.rows_per_example)  # counted in rows here
+    limit = encoding.limit(resolved.max_length, basis.shape.context)
     told = report(train, limit, resolved.long_rows)
     kept = train if resolved.long_rows == "refuse" else _kept(train, limit, resolved)
     scale = train_rows / max(len(train), 1)

@@ -13,10 +13,11 @@ from typing import Any
 from terakoya.data.examples import read_examples
 from terakoya.data.long_rows import LongRowReport, LongRows, pieces, report
 from terakoya.data.splits import split_examples
-from terakoya.data.tokenization import EncodedExample, EncodedSet, encode_examples
+from terakoya.data.tokenization import EncodedExample
 from terakoya.domain.datasets import Example
 from terakoya.domain.events import EventType, Observer
 from terakoya.exceptions import InvalidConfig, InvalidDataset
+from terakoya.training.objectives.encodings import Encoding
 from terakoya.training.spec import RunSpec
 
 _SHOWN_ROWS = 10
@@ -31,9 +32,12 @@ class Material:
 @dataclass(frozen=True, slots=True)
 class EncodedMaterial:
     train: list[EncodedExample]
-    """One a conversation, where the template allows it."""
+    """As many rows for each example as the objective says, one example's after the other's."""
     heldout: list[EncodedExample]
-    """One an answer."""
+    """One an answer, window or better answer of a pair."""
+    heldout_rejected: list[EncodedExample]
+    """The worse answers, in the order of ``heldout``; none unless pairs are compared."""
+    rows_per_example: int = 1
     split_conversations: int = 0
     """Training conversations that had to become one example an answer."""
     long_rows: LongRowReport | None = None
@@ -42,8 +46,13 @@ class EncodedMaterial:
     """Held-out rows that are longer than the model reads, and so left out."""
 
     @property
+    def examples(self) -> int:
+        """How many are trained on."""
+        return len(self.train) // self.rows_per_example
+
+    @property
     def longest(self) -> int:
-        return max(len(example.input_ids) for example in (*self.train, *self.heldout))
+        return max(len(row.input_ids) for row in (*self.train, *self.heldout, *self.heldout_rejected))
 
 
 def read_material(spec: RunSpec, observer: Observer) -> Material:
@@ -78,6 +87,7 @@ def read_material(spec: RunSpec, observer: Observer) -> Material:
 def encode_material(
     material: Material,
     tokenizer: Any,
+    encoding: Encoding,
     *,
     max_length: int | None,
     context: int,
@@ -91,50 +101,57 @@ def encode_material(
     be refused.
     """
     trained, total = len(material.train), len(material.train) + len(material.heldout)
-    encoded = encode_train(material.train, tokenizer, progress=lambda count: progress(count, total))
-    judged = encode_heldout(material.heldout, tokenizer, progress=lambda count: progress(trained + count, total))
+    limit = encoding.limit(max_length, context)
+    encoded = encoding.train(material.train, tokenizer, length=limit, progress=lambda count: progress(count, total))
+    judged = encoding.heldout(
+        material.heldout, tokenizer, length=limit, progress=lambda count: progress(trained + count, total)
+    )
     train, heldout = encoded.complete(), judged.complete()
-    limit = row_limit(max_length, context)
+    each = encoding.rows_per_example
     if long_rows == "refuse":
         _refuse_long_rows([*train, *heldout], limit, context)
-        return EncodedMaterial(train, heldout, encoded.split_conversations)
-    told = report([(row.row, len(row.input_ids), row.label_spans) for row in train], limit, long_rows)
-    readable = [example for example in heldout if len(example.input_ids) <= context]
+        told, unscored = None, 0
+    else:
+        told = report([(row.row, len(row.input_ids), row.label_spans) for row in train], limit, long_rows)
+        judged_rows = len(heldout)
+        train, heldout = _fitted(train, limit, long_rows, each), _readable(heldout, context, each)
+        unscored = judged_rows - len(heldout)
     return EncodedMaterial(
-        _fitted(train, limit, long_rows),
-        readable,
-        encoded.split_conversations,
-        told if told.rows else None,
-        len(heldout) - len(readable),
+        train,
+        heldout[::each],
+        heldout[1::each] if each > 1 else [],
+        rows_per_example=each,
+        split_conversations=encoded.split_conversations,
+        long_rows=told if told and told.rows else None,
+        unscored=unscored // each,
     )
 
 
-def row_limit(max_length: int | None, context: int) -> int:
-    """Return the most tokens a row may have."""
-    return context if max_length is None else min(max_length, context)
+def _readable(rows: Sequence[EncodedExample], context: int, each: int) -> list[EncodedExample]:
+    """The examples of which the model can read every row."""
+    return [row for example in _examples(rows, each) if _longest(example) <= context for row in example]
 
 
-def encode_train(
-    examples: Sequence[Example], tokenizer: Any, *, progress: Callable[[int], None] | None = None
-) -> EncodedSet:
-    return encode_examples(examples, tokenizer, join_answers=True, progress=progress)
+def _examples(rows: Sequence[EncodedExample], each: int) -> list[Sequence[EncodedExample]]:
+    return [rows[start : start + each] for start in range(0, len(rows), each)]
 
 
-def encode_heldout(
-    examples: Sequence[Example], tokenizer: Any, *, progress: Callable[[int], None] | None = None
-) -> EncodedSet:
-    return encode_examples(examples, tokenizer, progress=progress)
+def _longest(rows: Sequence[EncodedExample]) -> int:
+    return max(len(row.input_ids) for row in rows)
 
 
-def _fitted(examples: Sequence[EncodedExample], limit: int, policy: LongRows) -> list[EncodedExample]:
-    """Apply the policy to the long ones. Raises: InvalidDataset if nothing is left."""
-    fitted = [
-        example
-        if len(example.input_ids) <= limit
-        else replace(example, input_ids=example.input_ids[part.start : part.end], label_spans=part.label_spans)
-        for example in examples
-        for part in pieces(len(example.input_ids), example.label_spans, limit, policy)
-    ]
+def _fitted(rows: Sequence[EncodedExample], limit: int, policy: LongRows, each: int) -> list[EncodedExample]:
+    """Apply the policy to the long ones; a pair stays or goes whole. Raises: InvalidDataset if nothing is left."""
+    if each > 1:
+        fitted = _readable(rows, limit, each)
+    else:
+        fitted = [
+            row
+            if len(row.input_ids) <= limit
+            else replace(row, input_ids=row.input_ids[part.start : part.end], label_spans=part.label_spans)
+            for row in rows
+            for part in pieces(len(row.input_ids), row.label_spans, limit, policy)
+        ]
     if not fitted:
         raise InvalidDataset(
             f"every training row has more than {limit:,} tokens and long_rows={policy!r} leaves nothing of them to "

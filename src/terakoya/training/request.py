@@ -12,7 +12,9 @@ from pydantic.json_schema import SkipJsonSchema
 from terakoya.config import MAX_HOURS, MAX_NO_PROGRESS_MINUTES, MAX_RESTARTS, MIN_NO_PROGRESS_MINUTES
 from terakoya.data.long_rows import LongRows
 from terakoya.domain.tasks import MAX_PRIORITY, MIN_PRIORITY, NORMAL_PRIORITY
+from terakoya.training.adapters import ADAPTERS
 from terakoya.training.methods import STRATEGIES
+from terakoya.training.objectives.methods import OBJECTIVES
 
 Reference = Annotated[str, Field(min_length=1, max_length=200)]
 ModuleName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^\w[\w.]*$")]
@@ -28,7 +30,7 @@ def _not_yet(value: object, what: str) -> None:
 
 
 class AdapterRequest(_Strict):
-    kind: Literal["lora"] = "lora"
+    kind: Annotated[str, Field(max_length=100)] = "lora"
     rank: int | None = Field(default=None, ge=1, le=1024)
     alpha: float | None = Field(default=None, gt=0, le=8192)
     """The update is scaled by alpha / rank; by default alpha is twice the rank."""
@@ -37,12 +39,15 @@ class AdapterRequest(_Strict):
         "all-linear"
     )
     """Which linear layers get an adapter: all but the LM head, or these names."""
-    quantization: SkipJsonSchema[None] = None
+    quantization: Literal["nf4"] | None = None
+    """Of the frozen base; ``nf4`` is QLoRA's 4-bit NormalFloat, by bitsandbytes. Kind ``qlora`` means it."""
 
-    @field_validator("quantization", mode="before")
+    @field_validator("kind")
     @classmethod
-    def _no_quantization(cls, value: object) -> None:
-        _not_yet(value, "a quantised base")
+    def _known_kind(cls, value: str) -> str:
+        if value not in ADAPTERS:
+            raise ValueError(f"unknown adapter kind {value!r}; available: {', '.join(ADAPTERS)}")
+        return value
 
 
 class ScheduleRequest(_Strict):
@@ -103,7 +108,11 @@ class TrainingRequest(_Strict):
     """A named set of settings (``presets.py``); what the request says itself goes before it."""
     strategy: Annotated[str, Field(max_length=100)] = "lora"
     adapter: AdapterRequest | None = None
-    objective: Literal["supervised"] = "supervised"
+    objective: Annotated[str, Field(max_length=100)] = "supervised"
+    objective_settings: Annotated[
+        dict[Annotated[str, Field(min_length=1, max_length=40)], float], Field(max_length=16)
+    ] = {}
+    """Numbers that only some objectives have, such as ``beta``; ``GET /api/train/options`` lists them."""
     epochs: int | None = Field(default=None, ge=1, le=1000)
     max_steps: int | None = Field(default=None, ge=1, le=10_000_000)
     """Optimizer steps; instead of ``epochs``, not beside it."""
@@ -138,6 +147,13 @@ class TrainingRequest(_Strict):
     def _named_once(cls, value: tuple[TrackerName, ...]) -> tuple[TrackerName, ...]:
         if len(set(value)) != len(value):
             raise ValueError("each tracker can be named once")
+        return value
+
+    @field_validator("objective")
+    @classmethod
+    def _known_objective(cls, value: str) -> str:
+        if value not in OBJECTIVES:
+            raise ValueError(f"unknown objective {value!r}; available: {', '.join(OBJECTIVES)}")
         return value
 
     @field_validator("strategy")

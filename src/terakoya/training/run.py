@@ -25,6 +25,7 @@ from terakoya.models.base_loader import LoadedModel
 from terakoya.models.factory import create_model_loader, loader_type
 from terakoya.models.label_forward import LabelForward, Way
 from terakoya.models.probe import choose_compute_type
+from terakoya.models.quantization import quantize_nf4
 from terakoya.storage.files import write_durably
 from terakoya.storage.json_text import to_json
 from terakoya.training.engine.batching import StepPlan
@@ -37,6 +38,8 @@ from terakoya.training.judging import Judge
 from terakoya.training.keeping import keep
 from terakoya.training.long_rows_text import long_rows_text
 from terakoya.training.methods import STRATEGIES
+from terakoya.training.objectives.methods import OBJECTIVES
+from terakoya.training.objectives.objective import Objective, Start
 from terakoya.training.preparation import EncodedMaterial, encode_material, read_material
 from terakoya.training.resources import ResourceWatch
 from terakoya.training.sampling import Sampling, choose_samples
@@ -50,6 +53,7 @@ from terakoya.utils.gpu_utils import available_memory_bytes, peak_memory_bytes, 
 
 RESULT = "result"
 REPORT = "report.json"
+REFERENCE = "reference.json"
 
 
 _ENDS = {Stop.CANCEL: TaskState.CANCELLED, Stop.PAUSE: TaskState.PAUSED}
@@ -71,6 +75,7 @@ class Prepared:
     loaded: LoadedModel
     module: nn.Module
     strategy: TrainingStrategy
+    objective: Objective
     material: EncodedMaterial
     forward: LabelForward
     accelerator: Accelerator
@@ -134,13 +139,15 @@ class TrainingRun:
         self._phase(Phase.READING_DATA)
         material = read_material(self.spec, self.observer)
         strategy = STRATEGIES.load(resolved.strategy)(resolved)
+        objective = OBJECTIVES.load(resolved.objective).load()(resolved.objective_settings)
         self._phase(Phase.LOADING_MODEL, detail=self.spec.model.info.name)
-        loaded = self.load_base()
+        loaded = self.load_base(device="cpu" if strategy.quantizes else str(self.device))
         shape = ModelShape.of(loaded.module.config, self.spec.model.info.parameters)
         self._phase(Phase.TOKENIZING)
         encoded = encode_material(
             material,
             loaded.tokenizer,
+            objective.encoding,
             max_length=resolved.max_length,
             context=shape.context,
             long_rows=resolved.long_rows,
@@ -152,20 +159,24 @@ class TrainingRun:
         compute = choose_compute_type(self.device, hidden=shape.hidden, intermediate=shape.intermediate)
         low_precision = compute.dtype is not torch.float32
         torch.manual_seed(resolved.seed)  # an adapter's start is drawn at random
+        if strategy.quantizes:  # from the full weights, as the loader of the result does it
+            quantize_nf4(loaded.module, compute_dtype=compute.dtype, device=self.device)
         if low_precision and not strategy.trains_whole_model:
             loaded.module.to(compute.dtype)
         module = strategy.prepare(loaded.module, base_id=self.spec.model.info.id)
         accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision="bf16" if low_precision else "no")
         forward = self._choose_forward(module, encoded, accelerator)
         plan = StepPlan.of(
-            rows=len(encoded.train),
+            rows=encoded.examples,
             batch_size=resolved.batch_size,
             seed=resolved.seed,
             epochs=resolved.epochs,
             max_steps=resolved.max_steps,
         )
         evaluation = self._plan_evaluation(plan, encoded)
-        sampling = choose_samples(resolved, encoded.heldout, loaded.tokenizer, context=shape.context)
+        sampling = choose_samples(
+            resolved, encoded.heldout if objective.encoding.asks else [], loaded.tokenizer, context=shape.context
+        )
         budget = self._budget(strategy, module, shape, encoded)
         effective = {
             "device": str(self.device),
@@ -175,7 +186,7 @@ class TrainingRun:
             "forward": str(forward.way),
             "shares_prefix": forward.shares_prefix,
             "micro_batch_tokens": budget,
-            "rows": len(encoded.train),
+            "rows": encoded.examples,
             "heldout_rows": len(encoded.heldout),
             "longest_row_tokens": encoded.longest,
             "total_steps": plan.total_steps,
@@ -185,9 +196,47 @@ class TrainingRun:
             **strategy.describe(module),
         }
         self.observer.notify(EventType.LOG, message=_told(effective), effective=effective)
+        self._start_objective(objective, strategy, module, forward, encoded, plan, accelerator)
         return Prepared(
-            loaded, module, strategy, encoded, forward, accelerator, plan, evaluation, sampling, budget, effective
+            loaded,
+            module,
+            strategy,
+            objective,
+            encoded,
+            forward,
+            accelerator,
+            plan,
+            evaluation,
+            sampling,
+            budget,
+            effective,
         )
+
+    def _start_objective(
+        self,
+        objective: Objective,
+        strategy: TrainingStrategy,
+        module: nn.Module,
+        forward: LabelForward,
+        material: EncodedMaterial,
+        plan: StepPlan,
+        accelerator: Accelerator,
+    ) -> None:
+        """Show the objective the model before it is trained, and before a checkpoint is put into it."""
+        steps = min(plan.total_steps, plan.steps_per_epoch)
+        with strategy.as_before(module):
+            objective.start(
+                Start(
+                    module=module,
+                    forward=forward,
+                    rows=material.train,
+                    examples=sorted({example for step in range(1, steps + 1) for example in plan.rows_of(step)}),
+                    autocast=accelerator.autocast,
+                    store=self.task_dir / REFERENCE,
+                    fingerprint=self._fingerprint(),
+                    tick=lambda done, total: self.tick(Phase.SCORING_REFERENCE, done, total),
+                )
+            )
 
     def _tell_split(self, material: EncodedMaterial) -> None:
         if material.split_conversations:
@@ -208,10 +257,11 @@ class TrainingRun:
                 message=f"{material.unscored:,} held-out rows are longer than the model reads and are not scored",
             )
 
-    def load_base(self) -> LoadedModel:
+    def load_base(self, *, device: str | None = None) -> LoadedModel:
         """Open the model the run starts from, in float32."""
         artifact = self.spec.model
-        return create_model_loader(loader_type(artifact)).load(artifact, dtype="float32", device=str(self.device))
+        loader = create_model_loader(loader_type(artifact))
+        return loader.load(artifact, dtype="float32", device=device or str(self.device))
 
     def _choose_forward(self, module: nn.Module, material: EncodedMaterial, accelerator: Accelerator) -> LabelForward:
         """Try the fast ways on three rows of different lengths; dropout would be shared along with a prefix."""
@@ -277,6 +327,7 @@ class TrainingRun:
             module=prepared.module,
             parameters=parameters,
             rows=prepared.material.train,
+            objective=prepared.objective,
             forward=prepared.forward,
             plan=prepared.plan,
             schedule=Schedule(
@@ -389,6 +440,8 @@ class TrainingRun:
             spec=self.spec,
             tokenizer=prepared.loaded.tokenizer,
             heldout=prepared.material.heldout,
+            heldout_rejected=prepared.material.heldout_rejected,
+            asks=prepared.objective.encoding.asks,
             observer=self.observer,
             tick=self.tick,
             autocast=prepared.accelerator.autocast,

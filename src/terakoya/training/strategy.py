@@ -24,6 +24,10 @@ class TrainingStrategy(ABC):
     """Of the model that comes out."""
     trains_whole_model: ClassVar[bool]
     """Whether the model's own weights change: they are then kept in float32 whatever the compute type."""
+    loader: str | None = None
+    """The type of loader that opens the result, where its files do not tell."""
+    quantizes: bool = False
+    """Whether the model's frozen layers are put into 4 bits before ``prepare``."""
 
     def __init__(self, resolved: ResolvedTraining) -> None:
         self.resolved = resolved

@@ -45,7 +45,7 @@ def headline(translate: Translate, values: Mapping[str, Any]) -> str:
     heldout, verdict = values.get("heldout"), values.get("verdict")
     if not heldout or not verdict:
         return ""
-    is_share = verdict["metric"] == "exact_match"
+    is_share = verdict["metric"] in ("exact_match", "preference_accuracy")
     before, after = (format(verdict[side], ".1%" if is_share else ".2f") for side in ("before", "after"))
     if is_share:
         return translate("%(before)s → %(after)s right", before=before, after=after)

@@ -13,6 +13,7 @@ from terakoya.domain.datasets import Example, Message, Split
 from terakoya.domain.events import EventType
 from terakoya.exceptions import InvalidConfig, InvalidDataset
 from terakoya.training.defaults import resolve
+from terakoya.training.objectives.encodings import ANSWERS
 from terakoya.training.preparation import Material, encode_material, read_material
 from terakoya.training.request import TrainingRequest
 from terakoya.training.spec import RunSpec
@@ -84,16 +85,16 @@ def test_rows_over_the_asked_length_are_refused_by_number_with_what_would_do(tok
     with pytest.raises(
         InvalidConfig, match=r"2 of 3 examples have more than 100 tokens: rows \(tokens\) 2 \(\d+\), 3"
     ) as caught:
-        encode_material(material, tokenizer, max_length=100, context=1024, progress=quiet)
+        encode_material(material, tokenizer, ANSWERS, max_length=100, context=1024, progress=quiet)
     longest = int(str(caught.value).rpartition("max_length=")[2].split()[0])
-    encoded = encode_material(material, tokenizer, max_length=longest, context=1024, progress=quiet)
+    encoded = encode_material(material, tokenizer, ANSWERS, max_length=longest, context=1024, progress=quiet)
     assert encoded.longest == longest
 
 
 def test_rows_over_the_models_context_are_refused_without_being_asked(tokenizer: Any) -> None:
     material = Material([example(1, "why " * 100)], [])
     with pytest.raises(InvalidConfig, match="the model knows 128 positions at most"):
-        encode_material(material, tokenizer, max_length=None, context=128, progress=quiet)
+        encode_material(material, tokenizer, ANSWERS, max_length=None, context=128, progress=quiet)
 
 
 def test_progress_runs_through_both_sides(tokenizer: Any) -> None:
@@ -101,6 +102,7 @@ def test_progress_runs_through_both_sides(tokenizer: Any) -> None:
     encode_material(
         Material([example(1), example(2)], [example(3)]),
         tokenizer,
+        ANSWERS,
         max_length=None,
         context=1024,
         progress=lambda done, total: told.append((done, total)),

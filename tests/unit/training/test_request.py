@@ -62,6 +62,8 @@ def test_what_does_not_work_yet_is_refused_not_ignored(field: str) -> None:
     assert "not available in this version" in errors_of(**{field: "anything"})[field]
 
 
-def test_quantisation_is_refused_not_ignored() -> None:
-    refused = errors_of(adapter={"quantization": "4bit"})
-    assert "not available in this version" in refused["adapter.quantization"]
+def test_what_the_tables_do_not_know_is_refused_with_what_they_do() -> None:
+    refused = errors_of(objective="grpo", adapter={"kind": "vera", "quantization": "4bit"})
+    assert "available: dpo, orpo, supervised, text" in refused["objective"]
+    assert "available: dora, lora, qlora, rslora" in refused["adapter.kind"]
+    assert "should be 'nf4'" in refused["adapter.quantization"]

@@ -83,7 +83,11 @@ def test_the_shared_vocabulary_has_texts(tmp_path: Path) -> None:
         "problem": list(PROBLEMS),
         "remedy": list(PROBLEMS),
         "part": ["prompt", "answer", "rejected", "text"],
-        "verdict": [f"{c}.{m}" for c in ("better", "worse", "no_clear_difference") for m in ("exact_match", "loss")],
+        "verdict": [
+            f"{code}.{metric}"
+            for code in ("better", "worse", "no_clear_difference")
+            for metric in ("exact_match", "loss", "preference_accuracy")
+        ],
         "language": list(LANGUAGES),
         "canary": ["better", "no_clear_change", "not_applicable", "slightly_worse", "worse"],
     }

@@ -58,6 +58,8 @@ class EngineChoice:
     def _look(self, artifact: ModelArtifact) -> str | None:
         if LLAMA_CPP not in self._engines:
             return "xllamacpp is not installed"
+        if loader_type(artifact) == "qlora":
+            return "it was trained on its base in 4 bits, and answers from there"
         try:
             refuse_unopenable(artifact)
         except (AppException, OSError, KeyError, ValueError, TypeError) as error:

@@ -1,8 +1,8 @@
-"""The training loop, top to bottom: rows of a step -> micro-batches -> loss summed over labels -> backward -> clip ->
+"""The training loop, top to bottom: examples of a step -> micro-batches -> the objective's loss -> backward -> clip ->
 AdamW -> events, checkpoints, requests to stop. Knows modules and rows; not strategies, datasets or reports.
 
-The gradient of a step is that of (sum of label losses) / (labels of the step): how the step was cut into
-micro-batches changes rounding only.
+Each micro-batch's loss is its share of the step's, such as (sum of label losses) / (labels of the step): how the step
+was cut into micro-batches changes rounding only.
 """
 
 from __future__ import annotations
@@ -21,12 +21,15 @@ from torch import Tensor, nn
 from terakoya.domain.events import EventType, Observer
 from terakoya.exceptions import TrainingError
 from terakoya.models.label_forward import LabelForward
-from terakoya.models.packing import Row, label_count, shared_prefix
+from terakoya.models.packing import Row, shared_prefix
 from terakoya.training.continual.regulariser import Regulariser
 from terakoya.training.engine.batching import StepPlan, micro_batches
 from terakoya.training.engine.checkpoint import Checkpoints, Position
 from terakoya.training.engine.pace import Pace
 from terakoya.training.engine.schedule import Schedule
+from terakoya.training.objectives.objective import MicroBatch, Objective, StepSize
+
+_NAMED_ROWS = 10
 
 
 class Stop(StrEnum):
@@ -61,6 +64,21 @@ class LoopResult:
     position: Position
 
 
+class TrainedRow(Row, Protocol):
+    @property
+    def row(self) -> int:
+        """Line in the uploaded file."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Gradient:
+    """What a step's micro-batches added up to, beside the gradient in the parameters: scalars on the device."""
+
+    loss: Tensor
+    facts: dict[str, Tensor]
+
+
 class TrainingLoop:
     """Runs from a position to the end of the plan, or until asked to stop."""
 
@@ -69,7 +87,8 @@ class TrainingLoop:
         *,
         module: nn.Module,
         parameters: dict[str, nn.Parameter],
-        rows: Sequence[Row],
+        rows: Sequence[TrainedRow],
+        objective: Objective,
         forward: LabelForward,
         plan: StepPlan,
         schedule: Schedule,
@@ -86,8 +105,10 @@ class TrainingLoop:
         self.module = module
         self.parameters = parameters
         self.regulariser = regulariser
-        self.rows = rows
-        self.lengths = [len(row.input_ids) for row in rows]
+        self.objective = objective
+        each = objective.encoding.rows_per_example
+        self.examples = [rows[start : start + each] for start in range(0, len(rows), each)]
+        self.lengths = [sum(len(row.input_ids) for row in example) for example in self.examples]
         self.forward = forward
         self.plan = plan
         self.schedule = schedule
@@ -99,13 +120,14 @@ class TrainingLoop:
         self.observer = observer
         self.requested_action = requested_action
         self.watch = watch
+        self.saved_step = 0
 
     def run(self, position: Position) -> LoopResult:
         """Take the remaining steps. Raises: TrainingError when the loss is no number or nothing fits into memory."""
         self.module.train()
         pace = Pace(self.observer, self.plan, position)
         saved = time.monotonic()
-        saved_step = position.step
+        self.saved_step = position.step
         seen = self._look(position)  # what a stop kept it from, before it goes on
         position, stop = seen.position, seen.stop or Stop.COMPLETED
         if seen.is_best:
@@ -118,24 +140,24 @@ class TrainingLoop:
             if isinstance(taken, Stop):
                 stop = taken
                 break
-            loss, grad_norm, position = taken
+            facts, position = taken
             seconds = time.monotonic() - started
             position = replace(position, training_seconds=position.training_seconds + seconds)
-            pace.step(position, seconds, loss=loss, grad_norm=grad_norm, learning_rate=self.schedule.rate(step))
+            pace.step(position, seconds, learning_rate=self.schedule.rate(step), **facts)
             seen = self._look(position)
             position, stop = seen.position, seen.stop or stop
             if seen.is_best or self.plan.ends_epoch(step) or time.monotonic() - saved > self.checkpoint_seconds:
                 self._save(position)
-                saved, saved_step = time.monotonic(), step
+                saved = time.monotonic()
         pace.flush()
-        if position.step > saved_step:
+        if position.step > self.saved_step:
             self._save(position)
         return LoopResult(stop, position)
 
     def _look(self, position: Position) -> Seen:
         return Seen(position) if self.watch is None else self.watch.after_step(position)
 
-    def _take_step(self, step: int, position: Position) -> tuple[float, float, Position] | Stop:
+    def _take_step(self, step: int, position: Position) -> tuple[dict[str, float], Position] | Stop:
         """Take one optimizer step, with a smaller micro-batch after each time the GPU's memory does not suffice."""
         chosen = self.plan.rows_of(step)
         while True:
@@ -149,26 +171,28 @@ class TrainingLoop:
             if isinstance(outcome, Stop):
                 self.optimizer.zero_grad(set_to_none=True)
                 return outcome
-            loss, grad_norm = self._update(step, outcome)
-            tokens = sum(self.lengths[row] for row in chosen)
-            return loss, grad_norm, replace(position, step=step, trained_tokens=position.trained_tokens + tokens)
+            facts = self._update(step, outcome, chosen)
+            tokens = sum(self.lengths[example] for example in chosen)
+            return facts, replace(position, step=step, trained_tokens=position.trained_tokens + tokens)
 
-    def _accumulate(self, chosen: Sequence[int], budget: int) -> Tensor | Stop:
-        """Add up the gradient of a step's mean label loss; return that loss."""
-        shared = shared_prefix([self.rows[row] for row in chosen]) if self.forward.shares_prefix else 0
-        labels = sum(label_count(self.rows[row]) for row in chosen)
-        total: Tensor | None = None
+    def _accumulate(self, chosen: Sequence[int], budget: int) -> Gradient | Stop:
+        """Add up the gradient of a step's loss; return that loss and what else the objective tells of the step."""
+        examples = {number: self.examples[number] for number in chosen}
+        size = StepSize(len(chosen), sum(map(self.objective.count_labels, examples.values())))
+        rows = [row for example in examples.values() for row in example]
+        shared = shared_prefix(rows) if self.forward.shares_prefix else 0
+        totals: dict[str, Tensor] = {}
         for batch in micro_batches(chosen, self.lengths, shared=shared, budget_tokens=budget):
             if (action := self.requested_action()) is not None:
                 return Stop(action)
             with self.accelerator.autocast():
-                loss = self.forward.losses([self.rows[row] for row in batch]).sum() / labels
-            self.accelerator.backward(loss)
-            total = loss.detach() if total is None else total + loss.detach()
-        assert total is not None, "a step has rows"
-        return total
+                share = self.objective.share(self.forward, MicroBatch(batch, [examples[n] for n in batch]), size)
+            self.accelerator.backward(share.loss)
+            for name, value in ({"loss": share.loss.detach()} | dict(share.facts)).items():
+                totals[name] = totals[name] + value if name in totals else value
+        return Gradient(totals.pop("loss"), totals)
 
-    def _update(self, step: int, total: Tensor) -> tuple[float, float]:
+    def _update(self, step: int, gradient: Gradient, chosen: Sequence[int]) -> dict[str, float]:
         """Clip, step, and only then look at the numbers: one wait for the device per step."""
         norm = self.accelerator.clip_grad_norm_(self.parameters.values(), self.max_grad_norm)
         if self.regulariser is not None:
@@ -177,13 +201,24 @@ class TrainingLoop:
             group["lr"] = self.schedule.rate(step)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        loss, grad_norm = total.item(), float(norm)
-        if not (math.isfinite(loss) and math.isfinite(grad_norm)):
+        told = {"loss": gradient.loss, "grad_norm": norm, **gradient.facts}
+        values = torch.stack([torch.as_tensor(value, dtype=torch.float32) for value in told.values()]).tolist()
+        facts = dict(zip(told, values, strict=True))
+        if not (math.isfinite(facts["loss"]) and math.isfinite(facts["grad_norm"])):
             raise TrainingError(
-                f"at step {step} the loss was {loss} and the gradient norm {grad_norm}; training cannot go on. "
+                f"at step {step} the loss was {facts['loss']} and the gradient norm {facts['grad_norm']}, so training "
+                f"cannot go on; {self._kept()}. The step's rows are {self._named(chosen)}. "
                 f"A learning rate below {self.schedule.peak:g} usually helps"
             )
-        return loss, grad_norm
+        return facts
+
+    def _kept(self) -> str:
+        return f"the checkpoint of step {self.saved_step} is kept" if self.saved_step else "no checkpoint was due yet"
+
+    def _named(self, chosen: Sequence[int]) -> str:
+        numbers = sorted({self.examples[number][0].row for number in chosen})
+        more = f" and {len(numbers) - _NAMED_ROWS} more" if len(numbers) > _NAMED_ROWS else ""
+        return ", ".join(map(str, numbers[:_NAMED_ROWS])) + more
 
     def _smaller(self, budget: int, chosen: Sequence[int], step: int) -> int:
         """Halve the micro-batch and say so. Raises: TrainingError when a single row does not fit."""
@@ -205,6 +240,7 @@ class TrainingLoop:
 
     def _save(self, position: Position) -> None:
         path, size = self.checkpoints.save(position, self.parameters, self.optimizer)
+        self.saved_step = position.step
         self.observer.notify(EventType.CHECKPOINT, step=position.step, path=path.name, size_bytes=size)
 
     def _seed(self, step: int) -> None:

@@ -25,7 +25,17 @@ class Pace:
         self._held_back: dict[str, Any] | None = None
         self._last_step_event = -1e9
 
-    def step(self, position: Position, seconds: float, *, loss: float, grad_norm: float, learning_rate: float) -> None:
+    def step(
+        self,
+        position: Position,
+        seconds: float,
+        *,
+        loss: float,
+        grad_norm: float,
+        learning_rate: float,
+        **facts: float,
+    ) -> None:
+        """``facts`` are the objective's own, told as they are."""
         self._recent.append((seconds, position.trained_tokens - self._tokens))
         self._tokens = position.trained_tokens
         window = sum(each for each, _ in self._recent)
@@ -39,6 +49,7 @@ class Pace:
             "grad_norm": grad_norm,
             "tokens_per_second": round(sum(tokens for _, tokens in self._recent) / window, 1),
             "eta_seconds": round(remaining * window / len(self._recent), 1),
+            **facts,
         }
         now = time.monotonic()
         if now - self._last_step_event >= _STEP_EVENT_SECONDS:

@@ -22,6 +22,7 @@ from terakoya.training.engine.batching import StepPlan
 from terakoya.training.engine.checkpoint import Checkpoints, Position
 from terakoya.training.engine.loop import LoopResult, Stop, TrainingLoop, make_optimizer
 from terakoya.training.engine.schedule import Schedule
+from terakoya.training.objectives.supervised import SupervisedObjective
 
 Rows = list[EncodedExample]
 
@@ -57,6 +58,7 @@ def a_loop(
         module=module,
         parameters=parameters,
         rows=rows,
+        objective=SupervisedObjective({}),
         forward=LabelForward(module, way=way, share_prefix=share_prefix),
         plan=plan,
         schedule=Schedule(rate, plan.total_steps, 0.05),
@@ -185,7 +187,9 @@ def test_a_loss_that_is_no_number_stops_the_run_and_names_the_step(
     with torch.no_grad():
         tiny.model.norm.weight.fill_(math.nan)
     loop = a_loop(tiny, rows, tmp_path, recorder)
-    with pytest.raises(TrainingError, match=r"at step 1 the loss was nan.*learning rate below 0\.01"):
+    with pytest.raises(
+        TrainingError, match=r"at step 1 the loss was nan.*no checkpoint.*rows are \d.*rate below 0\.01"
+    ):
         loop.run(Position(budget_tokens=1000))
     assert not recorder.of(EventType.CHECKPOINT)
 

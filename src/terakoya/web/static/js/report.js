@@ -7,6 +7,7 @@ import { _, fill, word } from "./i18n.js";
 import { score } from "./score.js";
 
 const TONES = { better: "good", worse: "bad" };
+const SHARES = new Set(["exact_match", "preference_accuracy"]);
 
 export function showReport(place, run) {
   const { report } = run;
@@ -14,14 +15,15 @@ export function showReport(place, run) {
   const parts = [
     head(run),
     el("div", { class: "score-grid" },
-      exactScore(heldout),
+      ...(heldout.exact_match ? [exactScore(heldout)] : []),
+      ...pairScores(heldout),
       ...textScores(heldout),
       score(_("Loss"), heldout.loss, { format: (value) => decimal(value, 3), scale: null, isMoreBetter: false, explain: _("How surprised the model is by the expected answers; lower is better") }),
     ),
     keptSection(report),
     facts(report),
     labelTable(report),
-    examples(report),
+    heldout.exact_match ? examples(report) : null,
   ];
   place.replaceChildren(...parts.filter(Boolean));
   place.hidden = false;
@@ -31,6 +33,12 @@ function exactScore(heldout) {
   const isLabels = heldout.answers === "labels";
   const explain = isLabels ? _("Answers that name the right label") : _("Answers that match the expected one word for word");
   return score(isLabels ? _("Label accuracy") : _("Exactly right"), heldout.exact_match, { format: percent, formatChange: points, scale: [0, 1], isMoreBetter: true, explain });
+}
+
+/** Of preference pairs: how often the better answer is the likelier. */
+function pairScores(heldout) {
+  if (!heldout.preference_accuracy) return [];
+  return [score(_("Better answer preferred"), heldout.preference_accuracy, { format: percent, formatChange: points, scale: [0, 1], isMoreBetter: true, explain: _("Pairs in which the model finds the better answer likelier, token for token") })];
 }
 
 /** How near written answers come to the expected ones, where those are texts. */
@@ -80,7 +88,7 @@ function verdictText({ verdict }) {
   const key = `${verdict.code}.${verdict.metric}`;
   const text = word("verdict", key);
   if (text === key) return verdict.text;
-  const format = verdict.metric === "exact_match" ? percent : (value) => decimal(value, 3);
+  const format = SHARES.has(verdict.metric) ? percent : (value) => decimal(value, 3);
   return fill(text, { before: format(verdict.before), after: format(verdict.after) });
 }
 
@@ -91,9 +99,12 @@ function points(value) {
 
 function facts(report) {
   const { cost = {}, flips = {} } = report;
-  const entries = [
+  const asked = [
     [_("Now right"), `+${count(flips.gained ?? 0)}`],
     [_("Now wrong"), `−${count(flips.lost ?? 0)}`],
+  ];
+  const entries = [
+    ...(report.heldout.exact_match ? asked : []),
     [_("Time in all"), duration(cost.seconds)],
     [_("Training"), duration(cost.training_seconds)],
     ...(Number.isFinite(cost.watching_seconds) ? [[_("Looking on the way"), duration(cost.watching_seconds)]] : []),
