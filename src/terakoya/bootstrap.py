@@ -54,6 +54,7 @@ class Container:
     datasets: DatasetService
     models: ModelService
     model_client: ModelServerClient
+    embedder: RegisteredEmbedder
     training: TrainingService
     plans: PlanService
     documents: DocumentService
@@ -178,6 +179,7 @@ def build_container(settings: Settings) -> Container:
         datasets=datasets,
         models=models,
         model_client=model_client,
+        embedder=embedder,
         training=training,
         plans=plans,
         documents=documents,

@@ -91,6 +91,9 @@ class TooBusy(Unavailable):
     status = 429
     code = "too_busy"
 
+    def __init__(self, message: str, *, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message, headers={"Retry-After": "5"} | (headers or {}))
+
 
 class StorageFull(AppException):
     status = 507

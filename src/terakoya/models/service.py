@@ -19,7 +19,7 @@ from terakoya.domain.tasks import Launch, Task, TaskKind
 from terakoya.exceptions import AppException, Conflict, InvalidConfig
 from terakoya.models.client import AnswerPart
 from terakoya.models.sources import FolderSource, WheelSource, resolve_source
-from terakoya.models.wire import artifact_to_json
+from terakoya.models.wire import AS_USUAL, Sampling, artifact_to_json
 
 MAX_PROMPT_CHARS = 32_000
 MAX_MESSAGES = 500
@@ -39,6 +39,8 @@ class ChatClient(Protocol):
         max_new_tokens: int,
         temperature: float = 0.0,
         seed: int = 0,
+        sampling: Sampling = AS_USUAL,
+        text: str | None = None,
     ) -> AsyncGenerator[AnswerPart, None]: ...
 
 
@@ -61,6 +63,10 @@ class ModelService:
     def get(self, id_or_name: str) -> ModelInfo:
         """Raises: ModelNotFound."""
         return self._repository.find(id_or_name)
+
+    def artifact(self, id_or_name: str) -> ModelArtifact:
+        """Return its verified files. Raises: ModelNotFound, ModelLoadError."""
+        return self._repository.load_model(id_or_name)
 
     def delete(self, id_or_name: str) -> None:
         """Raises: ModelNotFound; Conflict if another model is built on it or an unfinished task uses it."""
@@ -148,16 +154,45 @@ class ModelService:
         max_new_tokens: int = 256,
         temperature: float = 0.0,
         seed: int = 0,
+        sampling: Sampling = AS_USUAL,
     ) -> AsyncGenerator[AnswerPart, None]:
         """Yield the pieces of one model's next turn in a conversation, then its end; closing it stops the work.
 
-        Raises: InvalidConfig, ModelNotFound, ModelLoadError, all in place of the first piece; Unavailable.
+        Raises: InvalidConfig, ModelNotFound, ModelLoadError, all in place of the first piece; TooBusy, Unavailable.
         """
         _check_conversation(messages)
         _check_sampling(max_new_tokens=max_new_tokens, temperature=temperature)
         artifact = await asyncio.to_thread(self._talker, model_id)
         parts = self._client.stream(
-            artifact, messages, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
+            artifact, messages, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed, sampling=sampling
+        )
+        async with contextlib.aclosing(parts):
+            async for part in parts:
+                yield part
+
+    async def complete(
+        self,
+        model_id: str,
+        text: str,
+        *,
+        max_new_tokens: int,
+        temperature: float = 0.0,
+        seed: int = 0,
+        sampling: Sampling = AS_USUAL,
+    ) -> AsyncGenerator[AnswerPart, None]:
+        """Yield how one model goes on with a text, which is read as it is, then its end. Raises as ``chat`` does."""
+        if not 1 <= len(text) <= MAX_PROMPT_CHARS:
+            raise InvalidConfig(f"a prompt has 1 to {MAX_PROMPT_CHARS} characters; got {len(text)}")
+        _check_sampling(max_new_tokens=max_new_tokens, temperature=temperature)
+        artifact = await asyncio.to_thread(self._talker, model_id)
+        parts = self._client.stream(
+            artifact,
+            (),
+            max_new_tokens=max_new_tokens,
+            temperature=temperature,
+            seed=seed,
+            sampling=sampling,
+            text=text,
         )
         async with contextlib.aclosing(parts):
             async for part in parts:

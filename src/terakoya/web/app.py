@@ -14,7 +14,18 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Scope
 
 from terakoya import __version__
-from terakoya.api import datasets, models, openai, rag_answers, rag_documents, system, tasks, training
+from terakoya.api import (
+    datasets,
+    models,
+    openai,
+    openai_completions,
+    openai_embeddings,
+    rag_answers,
+    rag_documents,
+    system,
+    tasks,
+    training,
+)
 from terakoya.bootstrap import Container
 from terakoya.config import Settings
 from terakoya.security.guard import allowed_names
@@ -46,7 +57,10 @@ def create_app(container: Container) -> FastAPI:
     app.state.language = settings.language
     app.state.access = access_for(settings)
     errors.install(app)
-    for part in (training, tasks, datasets, rag_documents, rag_answers, models, openai, system, login, pages):
+    for part in (
+        *(training, tasks, datasets, rag_documents, rag_answers, models),
+        *(openai, openai_completions, openai_embeddings, system, login, pages),
+    ):
         app.include_router(part.router)
     app.mount("/static", RevalidatedFiles(directory=STATIC), name="static")
     return app

@@ -13,9 +13,10 @@ from fastapi.testclient import TestClient
 from terakoya.domain.datasets import Message
 from terakoya.domain.models import ModelArtifact
 from terakoya.domain.tasks import NewModel
-from terakoya.exceptions import Unavailable
+from terakoya.exceptions import ContextOverflow, TooBusy, Unavailable
 from terakoya.models.client import AnswerPart
 from terakoya.models.service import ModelService
+from terakoya.models.wire import Sampling
 from web_app import web_client
 
 PATH = "/v1/chat/completions"
@@ -28,20 +29,29 @@ class Echo:
     def __init__(self) -> None:
         self.options: dict[str, Any] = {}
         self.closed = 0
+        self.seeds: list[int] = []
 
     async def stream(
         self, artifact: ModelArtifact, messages: Sequence[Message], **options: Any
     ) -> AsyncGenerator[AnswerPart, None]:
         self.options = options
+        self.seeds.append(options["seed"])
         try:
+            if not messages:
+                yield AnswerPart(delta=f"{artifact.info.name}: {options['text']}")
+                yield AnswerPart(tokens=2, prompt_tokens=5, reason="stop", engine="echo q8_0")
+                return
+            if messages[-1].content == "overflow":
+                raise ContextOverflow("too long")
             if messages[-1].content == "full":
-                raise Unavailable("8 requests are waiting", headers={"Retry-After": "5"})
+                raise TooBusy("8 requests are waiting")
             yield AnswerPart(delta=f"{artifact.info.name}:")
             if messages[-1].content == "break":
                 raise Unavailable("it broke off")
             for message in messages:
                 yield AnswerPart(delta=f" {message.role}={message.content}")
-            yield AnswerPart(tokens=7, prompt_tokens=5, reason="context" if messages[-1].content == "long" else "stop")
+            reason = "context" if messages[-1].content == "long" else "stop"
+            yield AnswerPart(tokens=7, prompt_tokens=5, reason=reason, engine="echo q8_0")
         finally:
             self.closed += 1
 
@@ -78,12 +88,14 @@ def streamed(answer: Any) -> list[Any]:
     return [line if line == "[DONE]" else json.loads(line) for line in lines]
 
 
-def test_the_models_that_answer_are_listed_by_name(app: TestClient) -> None:
+def test_the_models_are_listed_by_name(app: TestClient) -> None:
     listed = app.get("/v1/models").json()
     assert listed["object"] == "list"
-    assert sorted(model["id"] for model in listed["data"]) == ["base", "tuned"]
+    assert sorted(model["id"] for model in listed["data"]) == ["base", "tuned", "vectors"]
     assert app.get("/v1/models/base").json()["object"] == "model"
-    assert app.get("/v1/models/vectors").status_code == 400
+    unknown = app.get("/v1/models/bas")
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
+    assert "did you mean 'base'" in unknown.json()["error"]["message"]
 
 
 def test_a_conversation_is_answered_whole(app: TestClient, echo: Echo) -> None:
@@ -101,11 +113,13 @@ def test_a_conversation_is_answered_whole(app: TestClient, echo: Echo) -> None:
         {
             "index": 0,
             "message": {"role": "assistant", "content": "tuned: system=kind user=one assistant=two user=three"},
+            "logprobs": None,
             "finish_reason": "stop",
         }
     ]
     assert answer["usage"] == {"prompt_tokens": 5, "completion_tokens": 7, "total_tokens": 12}
-    assert echo.options == {"max_new_tokens": 9, "temperature": 0.5, "seed": 3}
+    assert answer["system_fingerprint"] == "echo q8_0"
+    assert echo.options == {"max_new_tokens": 9, "temperature": 0.5, "seed": 3, "sampling": Sampling()}
     assert echo.closed == 1
 
 
@@ -162,9 +176,18 @@ def test_a_value_that_asks_for_nothing_may_stand(app: TestClient, echo: Echo, ne
 @pytest.mark.parametrize(
     ("change", "param"),
     [
-        ({"n": 2}, "n"),
-        ({"top_p": 0.9}, "top_p"),
-        ({"stop": ["x"]}, "stop"),
+        ({"n": 10**9}, "n"),
+        ({"n": 0}, "n"),
+        ({"max_tokens": 10**9}, "max_tokens"),
+        ({"top_p": 0.0}, "top_p"),
+        ({"top_p": 1.1}, "top_p"),
+        ({"presence_penalty": 2.5}, "presence_penalty"),
+        ({"frequency_penalty": -2.5}, "frequency_penalty"),
+        ({"stop": ["x"] * 5}, "stop.constrained-str"),
+        ({"top_logprobs": 3}, None),
+        ({"logprobs": True, "top_logprobs": 21}, "top_logprobs"),
+        ({"response_format": {"type": "json_schema"}}, "response_format"),
+        ({"response_format": {"type": "xml"}}, "response_format.type"),
         ({"temperature": 2.1}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
         ({"max_tokens": 0}, "max_tokens"),
@@ -211,9 +234,9 @@ def test_unknown_models_and_embedders_are_refused(app: TestClient, echo: Echo) -
 def test_a_full_server_is_an_error_with_a_status(app: TestClient, echo: Echo, stream: bool) -> None:
     messages = [{"role": "user", "content": "full"}]
     answer = app.post(PATH, json={"model": "base", "messages": messages, "stream": stream})
-    assert answer.status_code == 503
+    assert answer.status_code == 429
     assert answer.headers["retry-after"] == "5"
-    assert answer.json()["error"]["type"] == "server_error"
+    assert answer.json()["error"]["type"] == "rate_limit_error"
 
 
 def test_an_error_in_mid_stream_is_its_last_event(app: TestClient, echo: Echo) -> None:
@@ -229,3 +252,64 @@ def test_a_key_is_asked_for_as_elsewhere(tmp_path: Path) -> None:
         assert client.get("/v1/models").status_code == 401
         headers = {"authorization": "Bearer secret-key-of-the-team-0001"}
         assert client.get("/v1/models", headers=headers).json() == {"object": "list", "data": []}
+
+
+def test_everything_that_is_asked_reaches_the_engine(app: TestClient, echo: Echo) -> None:
+    schema = {"type": "object", "properties": {"a": {"type": "integer"}}}
+    body = {
+        "model": "base",
+        "messages": ASK,
+        "top_p": 0.5,
+        "presence_penalty": 1.0,
+        "frequency_penalty": -1.0,
+        "stop": "END",
+        "logprobs": True,
+        "top_logprobs": 2,
+        "response_format": {"type": "json_schema", "json_schema": {"name": "x", "strict": True, "schema": schema}},
+    }
+    assert app.post(PATH, json=body).status_code == 200
+    assert echo.options["sampling"] == Sampling(0.5, 1.0, -1.0, ("END",), 2, schema)
+
+
+def test_several_answers_have_their_own_seeds_and_indices(app: TestClient, echo: Echo) -> None:
+    answer = app.post(PATH, json={"model": "base", "messages": ASK, "n": 3, "seed": 7}).json()
+    assert [choice["index"] for choice in answer["choices"]] == [0, 1, 2]
+    assert answer["usage"] == {"prompt_tokens": 5, "completion_tokens": 21, "total_tokens": 26}
+    assert sorted(echo.seeds) == [7, 8, 9]
+    assert echo.closed == 3
+
+
+def test_several_answers_are_streamed_side_by_side(app: TestClient, echo: Echo) -> None:
+    *chunks, end = streamed(app.post(PATH, json={"model": "base", "messages": ASK, "n": 2, "stream": True}))
+    assert end == "[DONE]"
+    for index in range(2):
+        own = [chunk["choices"][0] for chunk in chunks if chunk["choices"][0]["index"] == index]
+        assert "".join(choice["delta"].get("content", "") for choice in own) == "base: user=hello"
+        assert own[-1]["finish_reason"] == "stop"
+
+
+def test_texts_are_gone_on_with(app: TestClient, echo: Echo) -> None:
+    body = {"model": "base", "prompt": ["one", "two"], "n": 2, "max_tokens": 5, "logprobs": 1}
+    answer = app.post("/v1/completions", json=body).json()
+    assert answer["object"] == "text_completion"
+    assert [choice["text"] for choice in answer["choices"]] == ["base: one", "base: one", "base: two", "base: two"]
+    assert answer["usage"]["prompt_tokens"] == 10  # each prompt is counted once
+    assert echo.options["max_new_tokens"] == 5
+    *chunks, end = streamed(app.post("/v1/completions", json={"model": "base", "prompt": "one", "stream": True}))
+    assert end == "[DONE]"
+    assert "".join(chunk["choices"][0]["text"] for chunk in chunks) == "base: one"
+    many = app.post("/v1/completions", json={"model": "base", "prompt": ["x"] * 8, "n": 2})
+    assert (many.status_code, "8 answers" in many.json()["error"]["message"]) == (400, True)
+
+
+def test_a_prompt_longer_than_the_window_is_400_by_how_much(app: TestClient, echo: Echo) -> None:
+    answer = app.post(PATH, json={"model": "base", "messages": [{"role": "user", "content": "overflow"}]})
+    assert answer.status_code == 400
+    assert answer.json()["error"]["code"] == "context_length_exceeded"
+
+
+def test_models_that_answer_embed_nothing_and_tokens_are_no_texts(app: TestClient) -> None:
+    body: dict[str, Any] = {"model": "base", "input": "x"}
+    assert app.post("/v1/embeddings", json=body).status_code == 400
+    for wrong in ([], [[1, 2]], "", ["x"] * 257):
+        assert app.post("/v1/embeddings", json={"model": "vectors", "input": wrong}).status_code == 400
