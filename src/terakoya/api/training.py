@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Response, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -13,7 +14,10 @@ from terakoya.api.live import serve_events
 from terakoya.api.schemas.plan import TrainingPlan
 from terakoya.api.schemas.tasks import CancelRequest, RunList, RunView, TaskAccepted
 from terakoya.api.schemas.training import TrainingOptions, options_for
+from terakoya.registry import Registry
+from terakoya.training.adapters import ADAPTERS
 from terakoya.training.methods import STRATEGIES
+from terakoya.training.objectives.methods import OBJECTIVES
 from terakoya.training.plan_service import plan_to_json
 from terakoya.training.request import TrainingRequest
 
@@ -25,14 +29,21 @@ class RecipeResponse(PlainTextResponse):
     media_type = "application/yaml"
 
 
-def _registered(strategy: str) -> str:
-    if strategy not in STRATEGIES:
-        raise ValueError(f"unknown strategy; available: {', '.join(STRATEGIES)}")
-    return strategy
+def _known(table: Registry[Any]) -> Callable[[str | None], str | None]:
+    """Return what refuses a name that is not in the table, naming those that are."""
+
+    def check(name: str | None) -> str | None:
+        if name is not None and name not in table:
+            raise ValueError(f"unknown name; available: {', '.join(table)}")
+        return name
+
+    return check
 
 
 Chosen = Annotated[str | None, Query(max_length=200)]
-Strategy = Annotated[str, Query(max_length=100), AfterValidator(_registered)]
+Strategy = Annotated[str, Query(max_length=100), AfterValidator(_known(STRATEGIES))]
+ChosenObjective = Annotated[str | None, Query(max_length=100), AfterValidator(_known(OBJECTIVES))]
+ChosenKind = Annotated[str | None, Query(max_length=100), AfterValidator(_known(ADAPTERS))]
 
 
 @router.get("/api/train/options")
@@ -44,11 +55,22 @@ def get_options(
     dataset: Chosen = None,
     strategy: Strategy = "lora",
     preset: Chosen = None,
+    objective: ChosenObjective = None,
+    adapter_kind: ChosenKind = None,
 ) -> TrainingOptions:
-    """What can be trained how, with every preset and the reason for it; ``resolved`` is what the chosen model, dataset,
-    strategy or preset lead to.
+    """What can be trained how: objectives with their settings, adapter kinds, every preset and the reason for it.
+    ``resolved`` is what the chosen model, dataset, strategy or preset, objective and adapter kind lead to.
     """
-    return options_for(models.list(), datasets.list(), model=model, dataset=dataset, strategy=strategy, preset=preset)
+    return options_for(
+        models.list(),
+        datasets.list(),
+        model=model,
+        dataset=dataset,
+        strategy=strategy,
+        preset=preset,
+        objective=objective,
+        adapter_kind=adapter_kind,
+    )
 
 
 @router.post("/api/train/plan")

@@ -32,6 +32,15 @@ def train(
     watch: Annotated[bool, typer.Option("--watch", "-w", help=_("Stay and show progress and report card."))] = False,
     name: Annotated[str | None, typer.Option(help=_("Name of the model that comes out."))] = None,
     strategy: Annotated[str | None, typer.Option(help=_("lora (default) or full."))] = None,
+    objective: Annotated[
+        str | None, typer.Option(help=_("supervised, text, dpo or orpo; by default what the data is for."))
+    ] = None,
+    beta: Annotated[float | None, typer.Option(help=_("Strength of a preference: DPO's beta, ORPO's lambda."))] = None,
+    label_smoothing: Annotated[
+        float | None, typer.Option(help=_("DPO: the share of pairs that may be the wrong way round."))
+    ] = None,
+    adapter_kind: Annotated[str | None, typer.Option(help=_("lora (default), rslora, dora or qlora."))] = None,
+    quantization: Annotated[str | None, typer.Option(help=_("nf4: keep the frozen base in 4 bits."))] = None,
     rank: Annotated[int | None, typer.Option(help=_("LoRA rank."), min=1)] = None,
     alpha: Annotated[float | None, typer.Option(help=_("LoRA alpha; by default twice the rank."))] = None,
     dropout: Annotated[float | None, typer.Option(help=_("LoRA dropout."))] = None,
@@ -80,10 +89,12 @@ def train(
     from terakoya.cli.connection import connect
     from terakoya.cli.follow import follow, leave_running
 
-    adapter = _given(rank=rank, alpha=alpha, dropout=dropout)
+    adapter = _given(kind=adapter_kind, quantization=quantization, rank=rank, alpha=alpha, dropout=dropout)
     options = _given(
         name=name,
         strategy=strategy,
+        objective=objective,
+        objective_settings=_given(beta=beta, label_smoothing=label_smoothing) or None,
         learning_rate=learning_rate,
         epochs=epochs,
         max_steps=max_steps,

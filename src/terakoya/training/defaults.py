@@ -9,10 +9,11 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from terakoya.data.long_rows import LongRows
+from terakoya.domain.datasets import DatasetKind
 from terakoya.domain.tasks import TaskLimits
 from terakoya.exceptions import InvalidConfig
 from terakoya.training.adapters import ADAPTERS
-from terakoya.training.objectives.methods import OBJECTIVES
+from terakoya.training.objectives.methods import OBJECTIVES, ObjectiveMethod, natural_objective
 from terakoya.training.request import AdapterRequest, LimitsRequest, TrainingRequest
 
 # Largest parameter count -> peak learning rate. A 135M model at the 7B habit of 2e-4 hardly learns.
@@ -96,10 +97,12 @@ def default_epochs(rows: int, batch_size: int) -> int:
     return min(max(math.ceil(_STEPS_WORTH_TAKING / steps_per_epoch), 1), 10)
 
 
-def resolve(request: TrainingRequest, *, parameters: int, rows: int) -> ResolvedTraining:
+def resolve(
+    request: TrainingRequest, *, parameters: int, rows: int, kind: DatasetKind = DatasetKind.CONVERSATION
+) -> ResolvedTraining:
     """Return the full configuration for a model of so many parameters and a dataset of so many training rows.
 
-    Raises: InvalidConfig when two settings contradict each other.
+    ``kind``: of the rows. Raises: InvalidConfig when two settings contradict each other.
     """
     if request.epochs is not None and request.max_steps is not None:
         raise InvalidConfig(
@@ -113,10 +116,10 @@ def resolve(request: TrainingRequest, *, parameters: int, rows: int) -> Resolved
         )
     if request.adapter is not None and request.strategy == "full":
         raise InvalidConfig("strategy 'full' trains every weight and takes no 'adapter'; leave it out or use 'lora'")
-    objective = OBJECTIVES.load(request.objective)
+    objective = _objective(request.objective, kind)
     if objective.encoding.rows_per_example > 1 and request.long_rows in ("truncate", "split"):
         raise InvalidConfig(
-            f"objective {request.objective!r} compares whole answers, which long_rows={request.long_rows!r} would cut; "
+            f"objective {objective.name!r} compares whole answers, which long_rows={request.long_rows!r} would cut; "
             "'refuse' or 'drop' would work"
         )
     batch_size = request.batch_size or _BATCH_SIZE
@@ -126,10 +129,10 @@ def resolve(request: TrainingRequest, *, parameters: int, rows: int) -> Resolved
     return ResolvedTraining(
         strategy=request.strategy,
         adapter=None if request.strategy == "full" else _resolve_adapter(request),
-        objective=request.objective,
+        objective=objective.name,
         epochs=epochs,
         max_steps=request.max_steps,
-        learning_rate=request.learning_rate or default_learning_rate(request.strategy, parameters, request.objective),
+        learning_rate=request.learning_rate or default_learning_rate(request.strategy, parameters, objective.name),
         batch_size=batch_size,
         max_length=request.max_length,
         schedule=request.schedule.kind,
@@ -168,6 +171,17 @@ def resolve_limits(asked: LimitsRequest, server: TaskLimits) -> TaskLimits:
         )
     given = asked.model_dump(exclude_none=True)
     return replace(server, **given)
+
+
+def _objective(asked: str | None, kind: DatasetKind) -> ObjectiveMethod:
+    objective = OBJECTIVES.load(asked or natural_objective(kind))
+    if kind not in objective.learns_from:
+        fitting = ", ".join(repr(name) for name in OBJECTIVES if kind in OBJECTIVES.load(name).learns_from)
+        raise InvalidConfig(
+            f"objective {objective.name!r} learns from {' or '.join(objective.learns_from)} rows, and the dataset's "
+            f"are {kind} rows; for those there is {fitting}"
+        )
+    return objective
 
 
 def _resolve_adapter(request: TrainingRequest) -> ResolvedAdapter:

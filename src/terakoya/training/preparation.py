@@ -16,7 +16,7 @@ from terakoya.data.splits import split_examples
 from terakoya.data.tokenization import EncodedExample
 from terakoya.domain.datasets import Example
 from terakoya.domain.events import EventType, Observer
-from terakoya.exceptions import InvalidConfig, InvalidDataset
+from terakoya.exceptions import InvalidConfig, InvalidDataset, ModelLoadError
 from terakoya.training.objectives.encodings import Encoding
 from terakoya.training.spec import RunSpec
 
@@ -125,6 +125,17 @@ def encode_material(
         long_rows=told if told and told.rows else None,
         unscored=unscored // each,
     )
+
+
+def refuse_unknown_tokens(material: EncodedMaterial, tokenizer: Any, vocabulary: int) -> None:
+    """Raises: ModelLoadError if a row has a token that the model's ``vocabulary`` embeddings do not hold."""
+    for row in (*material.train, *material.heldout, *material.heldout_rejected):
+        if (largest := max(row.input_ids)) >= vocabulary:
+            token = tokenizer.convert_ids_to_tokens(largest)
+            raise ModelLoadError(
+                f"row {row.row} has the token {token!r} with number {largest:,}, and the model knows {vocabulary:,} "
+                "tokens: its tokenizer and its weights do not belong together; import the model with its own tokenizer"
+            )
 
 
 def _readable(rows: Sequence[EncodedExample], context: int, each: int) -> list[EncodedExample]:

@@ -141,6 +141,7 @@ def recipe_fields(request: TrainingRequest, resolved: ResolvedTraining, *, model
         "dataset": dataset,
         "strategy": resolved.strategy,
         "objective": resolved.objective,
+        **({"objective_settings": resolved.objective_settings} if resolved.objective_settings else {}),
         **length,
         "learning_rate": resolved.learning_rate,
         "batch_size": resolved.batch_size,
@@ -171,10 +172,12 @@ def recipe_fields(request: TrainingRequest, resolved: ResolvedTraining, *, model
     if adapter is not None:
         targets = adapter.targets if isinstance(adapter.targets, str) else list(adapter.targets)
         pinned["adapter"] = {
+            "kind": adapter.kind,
             "rank": adapter.rank,
             "alpha": adapter.alpha,
             "dropout": adapter.dropout,
             "targets": targets,
+            **_given(quantization=adapter.quantization),
         }
     return merged(pinned, merged(asked, pinned))
 

@@ -108,7 +108,8 @@ class TrainingRequest(_Strict):
     """A named set of settings (``presets.py``); what the request says itself goes before it."""
     strategy: Annotated[str, Field(max_length=100)] = "lora"
     adapter: AdapterRequest | None = None
-    objective: Annotated[str, Field(max_length=100)] = "supervised"
+    objective: Annotated[str, Field(max_length=100)] | None = None
+    """By default what the data set is for: conversations are learned supervised, text as text, preferences by DPO."""
     objective_settings: Annotated[
         dict[Annotated[str, Field(min_length=1, max_length=40)], float], Field(max_length=16)
     ] = {}
@@ -151,8 +152,8 @@ class TrainingRequest(_Strict):
 
     @field_validator("objective")
     @classmethod
-    def _known_objective(cls, value: str) -> str:
-        if value not in OBJECTIVES:
+    def _known_objective(cls, value: str | None) -> str | None:
+        if value is not None and value not in OBJECTIVES:
             raise ValueError(f"unknown objective {value!r}; available: {', '.join(OBJECTIVES)}")
         return value
 

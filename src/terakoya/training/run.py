@@ -40,7 +40,7 @@ from terakoya.training.long_rows_text import long_rows_text
 from terakoya.training.methods import STRATEGIES
 from terakoya.training.objectives.methods import OBJECTIVES
 from terakoya.training.objectives.objective import Objective, Start
-from terakoya.training.preparation import EncodedMaterial, encode_material, read_material
+from terakoya.training.preparation import EncodedMaterial, encode_material, read_material, refuse_unknown_tokens
 from terakoya.training.resources import ResourceWatch
 from terakoya.training.sampling import Sampling, choose_samples
 from terakoya.training.spec import RunSpec
@@ -153,6 +153,7 @@ class TrainingRun:
             long_rows=resolved.long_rows,
             progress=lambda done, total: self.tick(Phase.TOKENIZING, done, total),
         )
+        refuse_unknown_tokens(encoded, loaded.tokenizer, loaded.module.get_input_embeddings().num_embeddings)
         self._tell_split(encoded)
         self._tell_long_rows(encoded)
         self._phase(Phase.PROBING)

@@ -120,7 +120,7 @@ class TrainingService:
             )
         if not dataset.heldout_rows:
             rows = round(rows * (1 - filled.evaluation.heldout_fraction))
-        resolved = resolve(filled, parameters=model.parameters, rows=rows)
+        resolved = resolve(filled, parameters=model.parameters, rows=rows, kind=dataset.kind)
         check_available(resolved.trackers, mlflow_uri=self._mlflow_uri)
         return CheckedRequest(filled, model, dataset, resolved)
 

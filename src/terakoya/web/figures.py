@@ -33,6 +33,12 @@ def first_line(text: str) -> str:
     return text.strip().splitlines()[0] if text.strip() else ""
 
 
+def part_name(translate: Translate, vocabulary: str, name: str) -> str:
+    """Return what a word of the shared vocabulary is called; another package's goes by its own name."""
+    text = translate(f"{vocabulary}.{name}")
+    return name if text == f"{vocabulary}.{name}" else text
+
+
 def strategy_name(translate: Translate, strategy: str, about: str = "") -> str:
     """Return a strategy's name, or with ``about`` what it does; another package's goes by its own name."""
     key = f"strategy.{strategy}" + (f".{about}" if about else "")

@@ -12,7 +12,9 @@ from terakoya.api.dependencies import ContainerDep, Datasets, Models, SettingsDe
 from terakoya.api.machine import system_view
 from terakoya.domain.models import ModelInfo
 from terakoya.models.sources import STARTERS
+from terakoya.training.adapters import ADAPTERS
 from terakoya.training.methods import STRATEGIES
+from terakoya.training.objectives.methods import OBJECTIVES
 from terakoya.web.figures import bytes_text
 from terakoya.web.rendering import STATIC, render
 
@@ -32,6 +34,8 @@ def show_train(request: Request, models: Models, datasets: Datasets) -> HTMLResp
         models=talkers(models.list()),
         datasets=datasets.list(),
         strategies=list(STRATEGIES),
+        objectives=list(OBJECTIVES),
+        adapter_kinds=list(ADAPTERS),
         starter=next(iter(STARTERS)),
         upload_limit=request.app.state.container.settings.upload_limit_bytes,
     )

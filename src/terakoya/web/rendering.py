@@ -23,6 +23,7 @@ from terakoya.web.figures import (
     first_line,
     headline,
     parameters_text,
+    part_name,
     strategy_name,
     verdict_code,
 )
@@ -55,6 +56,7 @@ def templates() -> Environment:
         version=__version__,
         languages=LANGUAGES,
         strategy_name=strategy_name,
+        part_name=part_name,
         headline=headline,
         verdict_code=verdict_code,
     )

@@ -293,3 +293,26 @@ def test_limits_are_bounded(client: TestClient, limits: dict[str, object], field
     answer = client.post("/api/train", json={"model": "m", "dataset": "d", "limits": limits})
     assert answer.status_code == 422
     assert f"body.limits.{field}" in [each["field"] for each in answer.json()["fields"]]
+
+
+def test_the_options_list_objectives_with_their_settings_and_which_fit(fresh: TestClient) -> None:
+    pairs = b'{"prompt": "Hi", "chosen": "Hello", "rejected": "What"}\n' * 3
+    assert fresh.put("/api/datasets/pairs", content=pairs).json()["kind"] == "preference"
+    options = fresh.get("/api/train/options?dataset=pairs").json()
+    objectives = {each["name"]: each for each in options["objectives"]}
+    assert {name: each["fits"] for name, each in objectives.items()} == {
+        "dpo": True,
+        "orpo": True,
+        "supervised": True,
+        "text": False,
+    }
+    assert objectives["dpo"]["settings"] == [
+        {"name": "beta", "default": 0.1, "least": 0.0001, "most": 10.0},
+        {"name": "label_smoothing", "default": 0.0, "least": 0.0, "most": 0.49},
+    ]
+    kinds = {each["name"]: each["quantization"] for each in options["adapter_kinds"]}
+    assert kinds == {"dora": None, "lora": None, "qlora": "nf4", "rslora": None}
+    assert options["quantizations"] == ["nf4"]
+    refused = fresh.get("/api/train/options?objective=grpo")
+    assert refused.status_code == 422
+    assert "available: dpo, orpo, supervised, text" in refused.text

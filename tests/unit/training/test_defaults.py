@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from terakoya.domain.datasets import DatasetKind
 from terakoya.exceptions import InvalidConfig
 from terakoya.training.defaults import ResolvedTraining, default_epochs, default_learning_rate, resolve
 from terakoya.training.request import TrainingRequest
@@ -61,3 +62,61 @@ def test_it_survives_being_stored(fields: dict[str, object]) -> None:
     each = resolved(**fields)
     stored = json.loads(json.dumps(each.to_json() | {"model": "model_x"}))
     assert ResolvedTraining.from_json(stored) == each
+
+
+def of_kind(kind: DatasetKind, **fields: object) -> ResolvedTraining:
+    request = TrainingRequest.model_validate({"model": "starter", "dataset": "inbox"} | fields)
+    return resolve(request, parameters=134_515_008, rows=1000, kind=kind)
+
+
+def test_what_is_learned_follows_from_the_data_unless_named() -> None:
+    assert [of_kind(kind).objective for kind in DatasetKind] == ["supervised", "text", "dpo"]
+    assert of_kind(DatasetKind.PREFERENCE, objective="supervised").objective == "supervised"
+    assert of_kind(DatasetKind.PREFERENCE, objective="orpo").objective_settings == {"beta": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective", "there_is"),
+    [
+        (
+            DatasetKind.CONVERSATION,
+            "dpo",
+            "learns from preference rows, and the dataset's are conversation rows",
+        ),
+        (DatasetKind.CONVERSATION, "text", "learns from text rows"),
+        (DatasetKind.TEXT, "supervised", "learns from conversation or preference rows.*there is 'text'"),
+        (DatasetKind.PREFERENCE, "text", "there is 'dpo', 'orpo', 'supervised'"),
+    ],
+)
+def test_an_objective_for_other_data_is_refused_with_what_fits(
+    kind: DatasetKind, objective: str, there_is: str
+) -> None:
+    with pytest.raises(InvalidConfig, match=there_is):
+        of_kind(kind, objective=objective)
+
+
+def test_pairs_are_compared_whole() -> None:
+    with pytest.raises(InvalidConfig, match="'dpo' compares whole answers, which long_rows='split' would cut"):
+        of_kind(DatasetKind.PREFERENCE, long_rows="split")
+    assert of_kind(DatasetKind.PREFERENCE, long_rows="drop").long_rows == "drop"
+
+
+def test_preferences_take_smaller_steps_than_answers() -> None:
+    assert of_kind(DatasetKind.PREFERENCE).learning_rate == pytest.approx(2e-4)
+    assert of_kind(DatasetKind.PREFERENCE, objective="orpo").learning_rate == pytest.approx(1e-3)
+
+
+def test_adapter_kinds_resolve_to_what_they_mean() -> None:
+    kinds = {kind: resolved(adapter={"kind": kind, "rank": 64}).adapter for kind in ("lora", "rslora", "dora", "qlora")}
+    assert {kind: (each.alpha, each.quantization) for kind, each in kinds.items() if each} == {
+        "lora": (128.0, None),
+        "rslora": (8.0, None),
+        "dora": (128.0, None),
+        "qlora": (128.0, "nf4"),
+    }
+
+
+def test_a_run_stored_before_there_were_objectives_reads_back() -> None:
+    stored = resolved().to_json()
+    del stored["objective_settings"], stored["adapter"]["quantization"]
+    assert ResolvedTraining.from_json(stored) == resolved()

@@ -15,7 +15,9 @@ from terakoya.domain.events import Phase
 from terakoya.domain.models import ModelKind
 from terakoya.domain.tasks import TaskState
 from terakoya.i18n import LANGUAGES, choose_language, is_key, load_catalogue
+from terakoya.training.adapters import ADAPTERS
 from terakoya.training.methods import STRATEGIES
+from terakoya.training.objectives.methods import OBJECTIVES
 
 ROOT = Path(__file__).parents[3]
 PLACE = re.compile(r"%\(\w+\)s")
@@ -75,6 +77,9 @@ def test_the_shared_vocabulary_has_texts(tmp_path: Path) -> None:
         "state": list(TaskState),
         "kind": list(ModelKind),
         "strategy": [*STRATEGIES, *(f"{name}.about" for name in STRATEGIES)],
+        "objective": [*OBJECTIVES, *(f"{name}.about" for name in OBJECTIVES)],
+        "adapter": [*ADAPTERS, *(f"{kind}.about" for kind in ADAPTERS)],
+        "setting": sorted({setting.name for name in OBJECTIVES for setting in OBJECTIVES.load(name).settings}),
         "protection": [f"{name}{side}" for name in names for side in ("", ".on", ".off")],
         "error": sorted(error_codes()),
         "warning": sorted(warning_codes()),

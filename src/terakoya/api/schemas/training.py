@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Any
 
 from pydantic import BaseModel
 
 from terakoya.api.schemas.datasets import DatasetView
 from terakoya.api.schemas.models import ModelView
-from terakoya.domain.datasets import DatasetInfo
+from terakoya.domain.datasets import DatasetInfo, DatasetKind
 from terakoya.domain.models import ModelInfo, ModelKind
+from terakoya.training.adapters import ADAPTERS, QUANTIZATIONS
 from terakoya.training.defaults import default_learning_rate, resolve
 from terakoya.training.methods import STRATEGIES
+from terakoya.training.objectives.methods import OBJECTIVES
 from terakoya.training.presets import PRESETS, Preset, with_preset
 from terakoya.training.request import TrainingRequest
 
@@ -45,8 +48,44 @@ class PresetView(BaseModel):
         )
 
 
+class SettingView(BaseModel):
+    """A number that only this objective has; goes into ``objective_settings``."""
+
+    name: str
+    default: float
+    least: float
+    most: float
+
+
+class ObjectiveView(BaseModel):
+    name: str
+    learns_from: list[DatasetKind]
+    settings: list[SettingView]
+    fits: bool | None
+    """The chosen dataset; null if there is none."""
+
+    @classmethod
+    def of(cls, name: str, chosen: DatasetInfo | None) -> ObjectiveView:
+        method = OBJECTIVES.load(name)
+        return cls(
+            name=name,
+            learns_from=list(method.learns_from),
+            settings=[SettingView(**asdict(setting)) for setting in method.settings],
+            fits=None if chosen is None else chosen.kind in method.learns_from,
+        )
+
+
+class AdapterKindView(BaseModel):
+    name: str
+    quantization: str | None
+    """Of the base, where the kind means one."""
+
+
 class TrainingOptions(BaseModel):
     strategies: list[str]
+    objectives: list[ObjectiveView]
+    adapter_kinds: list[AdapterKindView]
+    quantizations: list[str]
     models: list[ModelView]
     datasets: list[DatasetView]
     defaults: dict[str, dict[str, dict[str, float]]]
@@ -64,6 +103,8 @@ def options_for(
     dataset: str | None,
     strategy: str,
     preset: str | None = None,
+    objective: str | None = None,
+    adapter_kind: str | None = None,
 ) -> TrainingOptions:
     """Raises: InvalidConfig for a preset that is unknown or does not fit the chosen model."""
     known = {info.id: info for info in models}
@@ -74,13 +115,22 @@ def options_for(
     chosen_dataset = next((info for info in datasets if dataset in (None, info.id, info.name)), None)
     resolved = None
     if chosen_model is not None and chosen_dataset is not None:
-        chosen = {"strategy": strategy} if preset is None else {"preset": preset}  # a preset has its strategy
+        chosen: dict[str, Any] = (
+            {"strategy": strategy} if preset is None else {"preset": preset}  # a preset has its strategy
+        )
+        if objective is not None:
+            chosen["objective"] = objective
+        if adapter_kind is not None and strategy != "full":
+            chosen["adapter"] = {"kind": adapter_kind}
         request = TrainingRequest.model_validate({"model": chosen_model.id, "dataset": chosen_dataset.id, **chosen})
         request = with_preset(request, parameters=chosen_model.parameters)
         rows = training_rows(chosen_dataset, request.evaluation.heldout_fraction)
-        resolved = resolve(request, parameters=chosen_model.parameters, rows=rows).to_json()
+        resolved = resolve(request, parameters=chosen_model.parameters, rows=rows, kind=chosen_dataset.kind).to_json()
     return TrainingOptions(
         strategies=list(STRATEGIES),
+        objectives=[ObjectiveView.of(name, chosen_dataset) for name in OBJECTIVES],
+        adapter_kinds=[AdapterKindView(name=name, quantization=ADAPTERS.load(name).quantization) for name in ADAPTERS],
+        quantizations=list(QUANTIZATIONS),
         models=[ModelView.of(info, known) for info in models],
         datasets=[DatasetView.of(info) for info in datasets],
         defaults={

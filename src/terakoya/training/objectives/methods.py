@@ -84,6 +84,14 @@ ORPO = ObjectiveMethod(
     rate_factor=0.5,
 )
 
+_NATURAL = {DatasetKind.CONVERSATION: "supervised", DatasetKind.TEXT: "text", DatasetKind.PREFERENCE: "dpo"}
+
+
+def natural_objective(kind: DatasetKind) -> str:
+    """Return the objective of a run that names none: what the rows of the data set were written for."""
+    return _NATURAL[kind]
+
+
 OBJECTIVES: Registry[ObjectiveMethod] = Registry(
     "objective",
     {

@@ -7,6 +7,7 @@ import { count, rate } from "./format.js";
 import { _, word } from "./i18n.js";
 import { setUpPlan } from "./plan.js";
 import "./pull.js";
+import { chosenMethod, fitToExamples, onMethodChange, showMethod } from "./train-objective.js";
 import { setUpUploads } from "./upload.js";
 
 const form = byId("train-form");
@@ -14,11 +15,13 @@ const model = byId("model");
 const dataset = byId("dataset");
 let resolved = null;
 let datasets = [];
+let objectives = [];
 
 choose(model, "model");
 choose(dataset, "dataset");
 setUpUploads(added);
 form.addEventListener("submit", start);
+onMethodChange(refresh);
 const planAnew = setUpPlan(form, planned);
 for (const field of [model, dataset, ...form.querySelectorAll("[name=strategy]")]) field?.addEventListener("change", refresh);
 for (const id of ["epochs", "max_steps", "batch_size", "learning_rate", "evaluation.heldout_fraction"]) byId(id).addEventListener("input", summarize);
@@ -49,8 +52,13 @@ async function refresh() {
   byId("start-hint").textContent = ready ? "" : _("First choose a model and examples.");
   if (!ready) return;
   try {
-    const query = new URLSearchParams({ model: model.value, dataset: dataset.value, strategy: strategy() });
-    ({ resolved, datasets } = await call("GET", `/api/train/options?${query}`));
+    const info = datasets.find((each) => each.id === dataset.value);
+    if (info) fitToExamples(objectives, info.kind);
+    const query = new URLSearchParams({ model: model.value, dataset: dataset.value, strategy: strategy(), ...(info ? chosenMethod(strategy()) : {}) });
+    ({ resolved, datasets, objectives } = await call("GET", `/api/train/options?${query}`));
+    fitToExamples(objectives, datasets.find((each) => each.id === dataset.value).kind);
+    if (!info && byId("objective").value) return refresh(); // just uploaded: only now is its kind known
+    showMethod({ resolved, objectives });
   } catch (error) {
     showError(byId("train-error"), error);
     return;
@@ -113,11 +121,11 @@ async function showSample() {
 /** The request: only what was filled in, so that the server's defaults stay the server's. */
 function requested() {
   const request = { model: model.value, dataset: dataset.value, strategy: strategy() };
-  for (const field of form.querySelectorAll("input[type=number], #name, select[name^=schedule], #long_rows, #gradient_checkpointing")) {
+  for (const field of form.querySelectorAll("input[type=number], #name, select[name^=schedule], #long_rows, #gradient_checkpointing, #objective, select[name^=adapter]")) {
     const text = field.value.trim();
     const isHidden = field.name.startsWith("adapter.") && strategy() === "full";
     if (field.validity.badInput) throw new RangeError(field.name);
-    if (text === "" || isHidden) continue;
+    if (text === "" || isHidden || field.disabled) continue;
     const [outer, inner] = field.name.split(".");
     const value = field.type === "number" ? Number(text) : text;
     if (inner) request[outer] = { ...request[outer], [inner]: value };
