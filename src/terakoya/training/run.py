@@ -153,7 +153,7 @@ class TrainingRun:
             long_rows=resolved.long_rows,
             progress=lambda done, total: self.tick(Phase.TOKENIZING, done, total),
         )
-        refuse_unknown_tokens(encoded, loaded.tokenizer, loaded.module.get_input_embeddings().num_embeddings)
+        refuse_unknown_tokens(encoded, loaded.tokenizer, cast(Any, loaded.module).get_input_embeddings().num_embeddings)
         self._tell_split(encoded)
         self._tell_long_rows(encoded)
         self._phase(Phase.PROBING)
