@@ -101,6 +101,8 @@ class TaskService:
         if task.state.is_final:
             raise Conflict(f"the task {task.id!r} has already {_PAST[task.state]}")
         if task.state in WAITING_STATES:
+            if keep and (task.attempt > 1 or task.state is TaskState.PAUSED):
+                raise Conflict(f"the task {task.id!r} is {task.state} and evaluates nothing; resume it, then keep it")
             cancelled = self._repository.finish(task, TaskState.CANCELLED)
             announce(cancelled, repository=self._repository, event_log=self._event_log)
             return cancelled

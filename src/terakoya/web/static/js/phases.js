@@ -17,7 +17,7 @@ export class PhaseList {
 
   state(event) {
     if (event.state === "queued") this.enter("queued", event.time);
-    if (event.state === "cancelling") byId("now-phase").textContent = word("state", "cancelling");
+    if (["cancelling", "pausing", "paused"].includes(event.state)) byId("now-phase").textContent = word("state", event.state);
   }
 
   take(event) {

@@ -6,6 +6,7 @@ import { duration, rate } from "./format.js";
 import { _, word, explain } from "./i18n.js";
 import { follow } from "./live.js";
 import { Curves } from "./curves.js";
+import { Order } from "./order.js";
 import { PhaseList } from "./phases.js";
 import { showReport, showUnjudged } from "./report.js";
 import { toast } from "./shell.js";
@@ -17,6 +18,7 @@ const FINAL = ["succeeded", "failed", "cancelled"];
 const curves = new Curves();
 const phases = new PhaseList();
 const tiles = new Tiles();
+const order = new Order(taskId, showState);
 let attempt = 1;
 let stopFollowing = null;
 
@@ -83,7 +85,8 @@ function take(event) {
       tiles.resources(event);
       break;
     case "warning":
-      warn(event);
+      if (event.code === "restarted") order.restarted(event);
+      else warn(event);
       break;
     case "finished":
       phases.end(event);
@@ -106,6 +109,7 @@ function showState(state) {
   byId("stop").hidden = FINAL.includes(state) || state === "cancelling";
   byId("resume").hidden = !["failed", "cancelled", "paused"].includes(state);
   byId("run").dataset.state = state;
+  order.state(state);
 }
 
 function conclude(run) {
