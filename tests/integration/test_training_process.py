@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,8 +100,23 @@ class TrainingTask:
             assert process.poll() is None, self.log()
             time.sleep(0.01)
 
+    def wait_for_checkpoint_of(self, attempt: int, process: subprocess.Popen[bytes]) -> None:
+        while not any(event["attempt"] == attempt for event in self.of("checkpoint")):
+            assert process.poll() is None, self.log()
+            time.sleep(0.005)
+
     def weights(self) -> str:
-        return hashlib.sha256((self.folder / "result" / "adapter_model.safetensors").read_bytes()).hexdigest()
+        (file,) = (self.folder / "result").glob("*model.safetensors")
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+
+    def flip_a_byte(self) -> str:
+        """Damage the newest checkpoint; return its name."""
+        newest = max((self.folder / "checkpoints").iterdir(), key=lambda path: int(path.name.partition("-")[2]))
+        weights = newest / "trained.safetensors"
+        content = bytearray(weights.read_bytes())
+        content[-3] ^= 0x10
+        weights.write_bytes(content)
+        return newest.name
 
 
 @pytest.fixture(scope="module")
@@ -107,20 +124,31 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> ModelArtifact:
     return tiny_artifact(build_tiny_model(tmp_path_factory.mktemp("tiny") / "model"))
 
 
-def test_a_run_killed_at_any_moment_ends_as_if_it_had_not_been(tmp_path: Path, tiny: ModelArtifact) -> None:
-    fields: dict[str, Any] = {"epochs": 40, "learning_rate": 0.01}
+@pytest.mark.parametrize("strategy", ["lora", "full"])
+def test_a_run_killed_at_random_moments_ends_as_if_it_had_not_been(
+    tmp_path: Path, tiny: ModelArtifact, strategy: str
+) -> None:
+    fields: dict[str, Any] = {"epochs": 40, "learning_rate": 0.01, "strategy": strategy}
     whole = TrainingTask(tmp_path / "whole", tiny, **fields)
     assert whole.finish().status is TaskState.SUCCEEDED
 
     killed = TrainingTask(tmp_path / "killed", tiny, **fields)
-    process = killed.start()
-    killed.wait_for("checkpoint", process)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    assert read_outcome(killed.folder, 1) is None
-    outcome = killed.finish(attempt=2)
+    shutil.copy(whole.folder / "decisions.json", killed.folder)  # two probes of so small a model may differ
+    for attempt in (2, 3):
+        process = killed.start(attempt)
+        killed.wait_for_checkpoint_of(attempt, process)
+        time.sleep(random.uniform(0, 0.2))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert read_outcome(killed.folder, attempt) is None
+    for torn in (killed.folder / "checkpoints").glob("*.tmp"):
+        shutil.rmtree(torn)
+    damaged = killed.flip_a_byte()
+    outcome = killed.finish(attempt=4)
     assert outcome.status is TaskState.SUCCEEDED
     assert "going on after step" in str(killed.of("log"))
+    [skipped] = [event for event in killed.of("warning") if event["code"] == "checkpoint_skipped"]
+    assert damaged in skipped["message"]
     assert killed.weights() == whole.weights()
     assert killed.of("eval")[-1]["loss"] == whole.of("eval")[-1]["loss"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -21,6 +22,13 @@ class ComputeChoice:
     @property
     def name(self) -> str:
         return str(self.dtype).removeprefix("torch.")
+
+    def to_json(self) -> dict[str, Any]:
+        return {"dtype": self.name, "gflops": [self.gflops_float32, self.gflops_bfloat16]}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> ComputeChoice:
+        return cls(getattr(torch, fields["dtype"]), *fields["gflops"])
 
 
 def choose_compute_type(device: torch.device, *, hidden: int, intermediate: int, seconds: float = 0.5) -> ComputeChoice:

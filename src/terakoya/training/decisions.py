@@ -1,6 +1,6 @@
-"""What the first attempt of a run measured and chose, for the attempts after it: a speed measured anew on a busier machine
-could choose another compute type, and the resumed run would end in other weights than the uninterrupted one. Knows files,
-not what is chosen.
+"""What the first attempt of a run measured and chose, for the attempts after it: a speed measured anew on a busier
+machine could choose another compute type, and the resumed run would end in other weights than the uninterrupted one.
+Knows files, not what is chosen.
 """
 
 from __future__ import annotations

@@ -24,10 +24,11 @@ from terakoya.exceptions import InvalidConfig
 from terakoya.models.base_loader import LoadedModel
 from terakoya.models.factory import create_model_loader, loader_type
 from terakoya.models.label_forward import LabelForward, Way
-from terakoya.models.probe import choose_compute_type
+from terakoya.models.probe import ComputeChoice, choose_compute_type
 from terakoya.models.quantization import quantize_nf4
 from terakoya.storage.files import write_durably
 from terakoya.storage.json_text import to_json
+from terakoya.training.decisions import Decisions
 from terakoya.training.engine.batching import StepPlan
 from terakoya.training.engine.checkpoint import Checkpoints, Position
 from terakoya.training.engine.evaluation_plan import EvaluationPlan, plan_evaluation
@@ -157,7 +158,7 @@ class TrainingRun:
         self._tell_split(encoded)
         self._tell_long_rows(encoded)
         self._phase(Phase.PROBING)
-        compute = choose_compute_type(self.device, hidden=shape.hidden, intermediate=shape.intermediate)
+        compute = self._compute_type(shape)
         low_precision = compute.dtype is not torch.float32
         torch.manual_seed(resolved.seed)  # an adapter's start is drawn at random
         if strategy.quantizes:  # from the full weights, as the loader of the result does it
@@ -238,6 +239,17 @@ class TrainingRun:
                     tick=lambda done, total: self.tick(Phase.SCORING_REFERENCE, done, total),
                 )
             )
+
+    def _compute_type(self, shape: ModelShape) -> ComputeChoice:
+        decisions = Decisions(self.task_dir, device=str(self.device), is_first_attempt=self.attempt == 1)
+        return ComputeChoice.from_json(
+            decisions.once(
+                "compute_type",
+                lambda: choose_compute_type(
+                    self.device, hidden=shape.hidden, intermediate=shape.intermediate
+                ).to_json(),
+            )
+        )
 
     def _tell_split(self, material: EncodedMaterial) -> None:
         if material.split_conversations:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from tests.tiny_model import tiny_artifact
 from tests.unit.training.conftest import Recorder
@@ -20,9 +21,11 @@ from terakoya.domain.datasets import Example, Message, Split
 from terakoya.domain.events import EventType, Phase
 from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
 from terakoya.domain.tasks import Outcome, TaskState
-from terakoya.exceptions import InvalidConfig, InvalidDataset
+from terakoya.exceptions import InvalidConfig, InvalidDataset, StorageFull
+from terakoya.models import probe
 from terakoya.models.factory import create_model_loader, loader_type
 from terakoya.training.defaults import resolve
+from terakoya.training.engine import checkpoint
 from terakoya.training.request import TrainingRequest
 from terakoya.training.run import TrainingRun
 from terakoya.training.spec import RunSpec
@@ -32,8 +35,6 @@ QUESTIONS = [f"{'very ' * (number % 3)}nice number {number}?" for number in rang
 
 @pytest.fixture(autouse=True)
 def short_probe(monkeypatch: pytest.MonkeyPatch) -> None:
-    from terakoya.models import probe
-
     monkeypatch.setattr(probe, "_gflops", lambda device, dtype, *_: 100.0 if dtype is torch.float32 else 1.0)
 
 
@@ -264,17 +265,64 @@ def test_cancel_ends_a_run_in_any_phase(bench: Bench, phase: Phase) -> None:
     assert not (bench.folder / "task" / "report.json").exists()
 
 
-def test_a_cancelled_run_goes_on_where_it_stopped_and_ends_the_same(bench: Bench) -> None:
-    bench.run(task="whole")
+FILES = {"lora": "adapter_model.safetensors", "full": "model.safetensors"}
+
+
+@pytest.mark.parametrize(
+    ("action", "strategy", "state"),
+    [("cancel", "lora", TaskState.CANCELLED), ("pause", "lora", TaskState.PAUSED), ("pause", "full", TaskState.PAUSED)],
+)
+def test_a_stopped_run_goes_on_where_it_was_and_ends_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, action: str, strategy: str, state: TaskState
+) -> None:
+    bench.run(task="whole", strategy=strategy)
     steps = iter([None] * 5)  # one for each tick before training and each micro-batch
-    assert bench.run(requested_action=lambda: next(steps, "cancel")).status is TaskState.CANCELLED
+    stopped = bench.run(requested_action=lambda: next(steps, action), strategy=strategy)
+    assert stopped == Outcome(state, 1)
     stopped_at = bench.recorder.of(EventType.CHECKPOINT)[-1]["step"]
     assert 0 < stopped_at < 6
-    outcome = bench.run(attempt=2)
+    monkeypatch.setattr(probe, "_gflops", lambda device, dtype, *_: 9.0 if dtype is torch.bfloat16 else 1.0)
+    outcome = bench.run(attempt=2, strategy=strategy)
     assert outcome.attempt == 2
+    assert outcome.result["effective"]["compute_type"] == "float32", "as it began, whatever a probe would say now"
     assert f"going on after step {stopped_at} of 6" in str(bench.recorder.of(EventType.LOG))
-    weights = [load_file(bench.folder / task / "result" / "adapter_model.safetensors") for task in ("whole", "task")]
-    assert all(torch.equal(each, weights[1][name]) for name, each in weights[0].items())
+    hashes = {
+        hashlib.sha256((bench.folder / task / "result" / FILES[strategy]).read_bytes()).digest()
+        for task in ("whole", "task")
+    }
+    assert len(hashes) == 1
+
+
+def test_a_run_paused_while_it_is_judged_is_judged_when_it_goes_on(bench: Bench) -> None:
+    paused = bench.run(requested_action=asking("pause", during=Phase.EVALUATING_AFTER, recorder=bench.recorder))
+    assert paused.status is TaskState.PAUSED
+    before = len(bench.recorder.of(EventType.STEP))
+    assert bench.run(attempt=2).status is TaskState.SUCCEEDED
+    assert len(bench.recorder.of(EventType.STEP)) == before, "no step is taken twice"
+
+
+def test_a_disk_that_fills_up_during_a_checkpoint_ends_the_run_with_the_older_one(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.run(task="whole", epochs=3, max_steps=None)
+    save_file, saved = checkpoint.save_file, []
+
+    def until_full(tensors: dict[str, torch.Tensor], path: Path) -> None:
+        saved.append(path)
+        if len(saved) > 3:  # two files a checkpoint: in the middle of the second
+            path.write_bytes(b"torn")
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        save_file(tensors, path)
+
+    monkeypatch.setattr(checkpoint, "save_file", until_full)
+    with pytest.raises(StorageFull, match="free some space"):
+        bench.run(epochs=3, max_steps=None)
+    kept = [path.name for path in (bench.folder / "task" / "checkpoints").iterdir()]
+    assert kept == [saved[0].parent.name.removesuffix(".tmp")]
+    monkeypatch.setattr(checkpoint, "save_file", save_file)
+    assert bench.run(attempt=2, epochs=3, max_steps=None).status is TaskState.SUCCEEDED
+    weights = [(bench.folder / task / "result" / FILES["lora"]).read_bytes() for task in ("whole", "task")]
+    assert weights[0] == weights[1]
 
 
 def test_finish_judges_and_keeps_what_was_learned_so_far(bench: Bench) -> None:
