@@ -19,14 +19,14 @@ DATASET = "inbox-sample"
 
 
 @contextmanager
-def server(data_dir: Path) -> Iterator[tuple[str, int, float]]:
+def server(data_dir: Path, **settings: str) -> Iterator[tuple[str, int, float]]:
     """Yield address, pid and the seconds from the command to the first answer of /readyz."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("TERAKOYA_")}
     started = time.perf_counter()
     with data_dir.with_suffix(".log").open("ab") as log:
         process = subprocess.Popen(
             [sys.executable, "-m", "terakoya", "serve", "--port", "0"],
-            env={**kept, "TERAKOYA_DATA_DIR": str(data_dir)},
+            env={**kept, "TERAKOYA_DATA_DIR": str(data_dir), **settings},
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
