@@ -42,7 +42,7 @@ def read_text(value: object, field: str) -> str:
     if not isinstance(value, str):
         raise BadRow("not_text", field=repr(field), found=type_name(value))
     try:
-        value.encode()
+        value.isascii() or value.encode()
     except UnicodeEncodeError as error:
         half = ord(error.object[error.start])
         if 0xDC80 <= half <= 0xDCFF:  # where decoding left a byte as it was

@@ -127,9 +127,10 @@ class Doctor:
         if example.text is not None:
             size = len(example.text)
         else:
-            self.answers += sum(message.role == "assistant" for message in example.messages)
-            self.prompts.add(sum(len(message.content) for message in example.prompt))
-            size = len(example.answer)
+            sizes = [len(message.content) for message in example.messages]
+            self.answers += [message.role for message in example.messages].count("assistant")
+            self.prompts.add(sum(sizes[:-1]))
+            size = sizes[-1]
             if example.rejected is not None:
                 self.rejected.add(len(example.rejected))
                 size = max(size, len(example.rejected))

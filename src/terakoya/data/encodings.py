@@ -114,7 +114,10 @@ def _encoded_chunks(source: Source, encoding: str) -> Iterator[bytes]:
     """Yield the file in pieces in which a newline is the byte 0x0A: as it is, or UTF-16 turned into UTF-8."""
     chunks = source.chunks()
     if encoding == "utf-8-sig":
-        yield next(chunks).removeprefix(codecs.BOM_UTF8)
+        start = b""
+        while len(start) < len(codecs.BOM_UTF8):  # an archive may come in pieces of a byte
+            start += next(chunks)
+        yield start.removeprefix(codecs.BOM_UTF8)
     if encoding != "utf-16":
         yield from chunks
         return

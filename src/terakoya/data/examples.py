@@ -14,7 +14,8 @@ from typing import Any
 from terakoya.domain.datasets import Example, Message, Split
 from terakoya.exceptions import InvalidDataset
 
-_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), check_circular=False)
+_quoted = json.encoder.encode_basestring
+"""Text as a JSON string that keeps its letters."""
 
 
 def to_record(example: Example) -> dict[str, Any]:
@@ -29,10 +30,10 @@ def to_line(example: Example) -> bytes:
 
 def stored_row(example: Example) -> tuple[bytes, bytes]:
     """Return the line as it is stored, and 8 bytes that identify what it holds, whatever its number and split."""
-    content = _ENCODER.encode(_content(example))
-    split = "" if example.split is None else f',"split":"{example.split}"'
-    line = f'{{"row":{example.row},{content[1:-1]}{split}}}\n'
-    return line.encode(), hashlib.blake2b(content.encode(), digest_size=8).digest()
+    content = _content_text(example).encode()
+    split = b"" if example.split is None else f',"split":"{example.split}"'.encode()
+    key = hashlib.blake2b(content, digest_size=8).digest()
+    return b'{"row":%d,%b%b}\n' % (example.row, content, split), key
 
 
 def read_examples(rows_path: Path) -> Iterator[Example]:
@@ -79,6 +80,15 @@ def _content(example: Example) -> dict[str, Any]:
         return {"text": example.text}
     messages = [{"role": message.role, "content": message.content} for message in example.messages]
     return {"messages": messages} if example.rejected is None else {"messages": messages, "rejected": example.rejected}
+
+
+def _content_text(example: Example) -> str:
+    """Return what ``_content`` has as JSON, without its braces: millions of rows pass here."""
+    if example.text is not None:
+        return f'"text":{_quoted(example.text)}'
+    messages = ",".join(f'{{"role":"{each.role}","content":{_quoted(each.content)}}}' for each in example.messages)
+    rejected = "" if example.rejected is None else f',"rejected":{_quoted(example.rejected)}'
+    return f'"messages":[{messages}]{rejected}'
 
 
 def _from_record(record: dict[str, Any]) -> Example:

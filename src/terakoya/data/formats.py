@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 from terakoya.data.problems import BadRow, shown, shown_names, type_name
@@ -85,9 +86,9 @@ def checked_object(row: object) -> dict[str, Any]:
 
 def detect_shape(row: Mapping[str, Any]) -> Shape:
     """Return the first of SHAPES that fits. Raises: BadRow naming what is missing."""
-    for shape in SHAPES:
-        if all(field in row for field in shape.required):
-            return shape
+    shape = _shape_of_names(tuple(row))
+    if shape is not None:
+        return shape
     for pair in _HINTS:
         for present, missing in (pair, pair[::-1]):
             if present in row:
@@ -108,6 +109,11 @@ def parse_row(row: Mapping[str, Any], number: int, shape: Shape | None = None) -
 def unused_fields(row: Mapping[str, Any], shape: Shape) -> Iterable[str]:
     """Return the fields of an accepted row that hold something and were not read."""
     return [name for name in shape.unused(row) if row.get(name, "") is not None]
+
+
+@lru_cache(maxsize=256)  # the rows of a file have few sets of names
+def _shape_of_names(names: tuple[str, ...]) -> Shape | None:
+    return next((shape for shape in SHAPES if all(field in names for field in shape.required)), None)
 
 
 def _read_split(value: object) -> Split | None:

@@ -32,6 +32,7 @@ MOST_GROWTH = 4
 NAMED_BAD_ROWS = 10
 """In the message; the report has more of them."""
 _MOST_COLUMNS = 100
+_MOST_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,13 +123,12 @@ def import_rows(source: Path, files: RowFiles, options: ImportOptions) -> Import
     )
     doctor = Doctor(contents=files.contents, prompts=files.prompts)
     writer = _Writer(files.target, options.limit_bytes)
-    columns: dict[str, None] = {}
+    columns = _Columns()
     for number, fields in opened.rows:
         if isinstance(fields, Problem):
             doctor.refuse(number, fields)
             continue
-        if len(columns) < _MOST_COLUMNS:
-            columns.update(dict.fromkeys(str(name)[:200] for name in list(fields)[:_MOST_COLUMNS]))
+        columns.add(tuple(fields))
         try:
             found = shape or detect_shape(fields)
             example = parse_row(fields, number, found)
@@ -140,7 +140,7 @@ def import_rows(source: Path, files: RowFiles, options: ImportOptions) -> Import
         doctor.accept(example, fields, found, key)
         if options.skip_bad_rows or not doctor.bad_rows:
             writer.write(line)
-    report = _report(opened, doctor, options, source.stat().st_size, list(columns)[:_MOST_COLUMNS])
+    report = _report(opened, doctor, options, source.stat().st_size, columns.names())
     _refuse_unusable(doctor, opened, options, report, source)
     return ImportedRows(
         rows=doctor.rows,
@@ -154,6 +154,22 @@ def import_rows(source: Path, files: RowFiles, options: ImportOptions) -> Import
         statistics=_statistics(doctor),
         report=report,
     )
+
+
+class _Columns:
+    """The names of fields that were seen, in their order."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, None] = {}
+        self._last: tuple[str, ...] = ()
+
+    def add(self, names: tuple[str, ...]) -> None:
+        if names != self._last and len(self._names) < _MOST_COLUMNS:
+            self._last = names
+            self._names.update(dict.fromkeys(name[:_MOST_CHARACTERS] for name in names[:_MOST_COLUMNS]))
+
+    def names(self) -> list[str]:
+        return list(self._names)[:_MOST_COLUMNS]
 
 
 class _Writer:

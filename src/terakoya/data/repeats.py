@@ -4,7 +4,6 @@ sixteen bytes in a file, which is gone through in parts. Knows rows only by thei
 
 from __future__ import annotations
 
-from array import array
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any
@@ -35,15 +34,15 @@ class KeyFile:
     def __init__(self, file: IO[bytes]) -> None:
         """``file`` is empty, open for writing and reading, and nobody else's."""
         self._file = file
-        self._waiting = array("Q")
+        self._waiting = bytearray()
         self._records = 0
 
     def add(self, key: bytes, row: int, *, mark: bool = False) -> None:
         """Note a row. ``key``: 8 bytes; ``mark``: which of two sides it is on."""
-        self._waiting.append(int.from_bytes(key, "little"))
-        self._waiting.append(row << 1 | mark)
+        self._waiting += key
+        self._waiting += (row << 1 | mark).to_bytes(8, "little")
         self._records += 1
-        if len(self._waiting) >= 2 * _WAITING:
+        if len(self._waiting) >= _RECORD_BYTES * _WAITING:
             self._flush()
 
     def repeated(self, show: int) -> Pairs:
@@ -92,18 +91,18 @@ class KeyFile:
             keys, rows = [], []
             self._file.seek(0)
             while piece := self._file.read(_RECORD_BYTES * 2**18):
-                records = np.frombuffer(piece, dtype=np.uint64).reshape(-1, 2)
+                records = np.frombuffer(piece, dtype="<u8").reshape(-1, 2)
                 if bits:
                     records = records[records[:, 0] >> np.uint64(64 - bits) == part]
                 keys.append(records[:, 0].copy())
                 rows.append(records[:, 1].copy())
-            if keys:
+            if any(map(len, keys)):
                 yield np.concatenate(keys), np.concatenate(rows)
         self._file.seek(0, 2)
 
     def _flush(self) -> None:
-        self._file.write(self._waiting.tobytes())
-        self._waiting = array("Q")
+        self._file.write(self._waiting)
+        self._waiting = bytearray()
 
 
 def _earliest(shown: list[tuple[int, int]], rows: Any, others: Any, limit: int) -> list[tuple[int, int]]:

@@ -265,3 +265,11 @@ def test_a_damaged_archive_is_named(tmp_path: Path, damage: Any) -> None:
 
     with pytest.raises(InvalidDataset, match=r"the gzip archive is (damaged|cut off)"):
         rows_of(file)
+
+
+def test_an_ending_in_jsonl_is_believed_where_nothing_looks_like_json(tmp_path: Path) -> None:
+    words = rows_of(write(tmp_path / "a", "not json\n"), "rows.jsonl.gz")
+    array = rows_of(write(tmp_path / "b", '[{"a": 1}]'), "rows.jsonl")
+
+    assert isinstance(words[0][1], Problem)
+    assert array == [(1, {"a": 1})]

@@ -131,7 +131,10 @@ def test_the_findings_the_pages_translate_are_what_the_parsers_say() -> None:
     known = {PLACE.sub("{}", text) for text in re.findall(r'mark\("(.+)"\)', script_text)}
     said = {
         text
-        for path in (ROOT / "src/terakoya/rag/indexing/parsers").rglob("*.py")
+        for path in [
+            *(ROOT / "src/terakoya/rag/indexing/parsers").rglob("*.py"),
+            ROOT / "src/terakoya/data/importing.py",
+        ]
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if (text := template_of(node)) is not None
     }

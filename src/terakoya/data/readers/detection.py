@@ -30,6 +30,8 @@ READERS: Mapping[str, Callable[[Source, str], Rows]] = {
 BY_POSITION = frozenset({"json", "parquet"})
 """Formats whose rows are numbered by their position, not by line."""
 _ENDINGS = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
     ".csv": "csv",
     ".tsv": "tsv",
     ".tab": "tsv",
@@ -38,6 +40,7 @@ _ENDINGS = {
     ".md": "text",
     ".markdown": "text",
 }
+_SIGNATURE_BYTES = 4096
 _HEAD_BYTES = 64 * 2**10
 _JUDGED_LINES = 20
 FORMATS_ADVICE = f"JSONL, JSON, CSV, TSV and Parquet are read, also with gzip; a row is one of {ACCEPTED}"
@@ -67,7 +70,7 @@ def open_file(source: Source, *, filename: str | None, wanted: Collection[str], 
     head = source.head(_HEAD_BYTES)
     if head.startswith(SIGNATURE):
         return OpenedFile("parquet", "utf-8", source.compression, read_parquet(_seekable(source, unpacked), wanted))
-    if (kind := name_binary(head)) is not None:
+    if (kind := name_binary(head[:_SIGNATURE_BYTES])) is not None:
         raise InvalidDataset(f"this is {kind}, which is not read; {FORMATS_ADVICE}")
     encoding = detect_encoding(source)
     format = _format_of(_decoded(head, encoding), filename)
@@ -95,7 +98,7 @@ def _format_of(head: str, filename: str | None) -> str:
         return named or "jsonl"
     if start.startswith("<"):
         raise InvalidDataset(f"this looks like HTML or XML, which is not read; {FORMATS_ADVICE}")
-    if start.startswith("[") and named is None:
+    if start.startswith("[") and named in (None, "jsonl"):
         return "json"
     lines = [line for line in start.split("\n") if line.strip()][:_JUDGED_LINES]
     if start.startswith("{"):

@@ -7,6 +7,7 @@ export class ApiError extends Error {
     super(explain("error", envelope.code, envelope.error ?? _("The server answered with status %(status)s.", { status })));
     this.code = envelope.code ?? "unknown";
     this.fields = envelope.fields ?? [];
+    this.details = envelope.details ?? {};
     this.status = status;
   }
 }
@@ -56,10 +57,10 @@ const flat = (envelope) => (typeof envelope.error === "object" ? { error: envelo
 /** The error that came as an event in mid-stream. */
 export const streamError = (event) => new ApiError(flat(event), 200);
 
-/** Send a file as the bare body of a new dataset. */
-export function upload(file, name, onProgress) {
-  const path = `/api/datasets/${encodeURIComponent(name)}?filename=${encodeURIComponent(file.name)}`;
-  return send("PUT", path, file, onProgress, { "content-type": "application/octet-stream" });
+/** Send a file as the bare body of a new dataset; options are query parameters. */
+export function upload(file, name, options, onProgress) {
+  const query = new URLSearchParams({ filename: file.name, ...options });
+  return send("PUT", `/api/datasets/${encodeURIComponent(name)}?${query}`, file, onProgress, { "content-type": "application/octet-stream" });
 }
 
 /** Send a file as a form with text fields. */

@@ -1,8 +1,9 @@
 import { call } from "./api.js";
 import { el } from "./dom.js";
-import { _ } from "./i18n.js";
+import { _, finding } from "./i18n.js";
 import { removeAfterAsking } from "./shell.js";
 import { conversation } from "./conversation.js";
+import { reportView } from "./dataset-report.js";
 import { setUpUploads } from "./upload.js";
 
 setUpUploads(() => location.reload());
@@ -13,6 +14,17 @@ for (const entry of document.querySelectorAll("[data-dataset]")) {
   button.addEventListener("click", () => removeAfterAsking(button, path, entry.dataset.name));
   const preview = entry.querySelector("[data-preview]");
   preview.addEventListener("toggle", () => preview.open && show(preview.querySelector("[data-rows]"), path), { once: true });
+  const report = entry.querySelector("[data-report]");
+  report.addEventListener("toggle", () => report.open && showReport(report.querySelector("[data-found]"), path), { once: true });
+}
+for (const notice of document.querySelectorAll("[data-notice]")) notice.textContent = finding(notice.textContent);
+
+async function showReport(place, path) {
+  try {
+    place.replaceChildren(...reportView(await call("GET", `${path}/report`)));
+  } catch (error) {
+    place.replaceChildren(el("p", { class: "text-danger" }, error.message));
+  }
 }
 
 async function show(place, path) {

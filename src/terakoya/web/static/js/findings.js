@@ -1,9 +1,15 @@
-// What reading a file can bring up, in the words of the parsers, so that it can be told in the reader's language.
+// What reading a file can bring up, in the words of the parsers and of the import, so that it can be told in the reader's language.
 // A finding that is not here is shown as the server says it.
 
 const mark = (text) => text;
 
 export const FINDINGS = [
+  mark("The file was in %(encoding)s; it was converted to UTF-8."),
+  mark("%(n)s of %(all)s rows cannot be used and were left out."),
+  mark("Rows of several formats were found: %(found)s."),
+  mark("Fields that were not used: %(fields)s"),
+  mark("%(n)s of %(all)s rows repeat an earlier row exactly; they were kept."),
+  mark("%(n)s of %(all)s held-out rows have a prompt that training rows have too; their score will look better than it is."),
   mark("pages that are images without a text layer, left out: %(pages)s"),
   mark("pages that are damaged, left out: %(pages)s"),
   mark("%(n)s headers and footers that repeat were left out"),
