@@ -30,10 +30,10 @@ def error_from_envelope(envelope: Mapping[str, Any], *, status: int = 400) -> Ap
     message = str(envelope["error"])
     for field in envelope.get("fields") or ():
         message += f"\n  {field.get('field')}: {field.get('message')}"
+    error = _class_for(str(envelope.get("code", "unknown")), status)(message)
     details = envelope.get("details")
-    return _class_for(str(envelope.get("code", "unknown")), status)(
-        message, details=details if isinstance(details, Mapping) else None
-    )
+    error.details = details if isinstance(details, Mapping) else None
+    return error
 
 
 def error_from_openai(error: Mapping[str, Any], *, status: int = 400) -> AppException:

@@ -44,3 +44,13 @@ def test_an_answer_that_is_no_envelope_is_quoted() -> None:
 
 def test_an_error_without_a_code_still_says_what_failed() -> None:
     assert str(error_from_body(400, b'{"error": "odd"}')) == "odd"
+
+
+def test_what_a_program_can_show_travels_with_the_error() -> None:
+    report = {"report": {"rows": {"bad": 3}}}
+
+    refused = error_from_body(422, json.dumps({"error": "x", "code": "invalid_dataset", "details": report}))
+    busy = error_from_body(429, b'{"error": "x", "code": "too_busy", "details": null}')
+
+    assert (refused.details, busy.details) == (report, None)
+    assert busy.code == "too_busy"
