@@ -42,6 +42,10 @@ class Slots:
         return emptiest if sum(place.kind is kind for place in taken) < self._at_once.get(kind, 1) else None
 
     def take(self, task_id: str, place: Place) -> None:
+        """One that an older version started, on no device in particular, is taken to be on the first."""
+        devices = self._devices.get(place.kind)
+        if devices and place.device is None:
+            place = Place(place.kind, devices[0])
         self._held[task_id] = place
 
     def rest(self, task_id: str) -> None:

@@ -55,6 +55,7 @@ class CheckedRequest:
     model: ModelInfo
     dataset: DatasetInfo
     resolved: ResolvedTraining
+    limits: TaskLimits
 
 
 class TrainingService:
@@ -90,13 +91,12 @@ class TrainingService:
         model, dataset, resolved = checked.model, checked.dataset, checked.resolved
         if (shortage := self._shortage(model, resolved)) is not None:
             raise StorageFull(shortage)
-        limits = resolve_limits(request.limits, self._limits)
         name = self._free_name(checked.filled, dataset.name)
         return self._queue.submit(
             TaskKind.TRAINING,
             name=name,
             request=request.model_dump(mode="json", exclude_unset=True),
-            resolved=resolved.to_json() | {"model": model.id, "dataset": dataset.id, LIMITS: asdict(limits)},
+            resolved=resolved.to_json() | {"model": model.id, "dataset": dataset.id, LIMITS: asdict(checked.limits)},
             priority=request.priority,
         )
 
@@ -122,7 +122,7 @@ class TrainingService:
             rows = round(rows * (1 - filled.evaluation.heldout_fraction))
         resolved = resolve(filled, parameters=model.parameters, rows=rows, kind=dataset.kind)
         check_available(resolved.trackers, mlflow_uri=self._mlflow_uri)
-        return CheckedRequest(filled, model, dataset, resolved)
+        return CheckedRequest(filled, model, dataset, resolved, resolve_limits(filled.limits, self._limits))
 
     def plan(self, task: Task, task_dir: Path) -> Launch:
         """The TaskPlanner of training. Raises: AppException when model or data are gone or damaged."""

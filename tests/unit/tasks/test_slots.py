@@ -35,3 +35,9 @@ def test_a_resting_task_keeps_its_place() -> None:
     assert slots.resting == {"a"}
     slots.give_back("a")
     assert (slots.free(PULL), slots.resting) == (Place(PULL, None), frozenset())
+
+
+def test_what_was_started_on_no_device_in_particular_takes_a_place_of_the_first() -> None:
+    slots = Slots({TRAINING: 1}, devices={TRAINING: ("cpu",)})
+    slots.take("adopted", Place(TRAINING, None))
+    assert slots.free(TRAINING) is None

@@ -14,7 +14,7 @@ import pytest
 from terakoya.data.examples import to_line
 from terakoya.domain.datasets import DatasetInfo, Example, Message
 from terakoya.domain.models import ModelInfo
-from terakoya.domain.tasks import NewModel, TaskKind, TaskState
+from terakoya.domain.tasks import NewModel, TaskKind, TaskLimits, TaskState
 from terakoya.exceptions import (
     Conflict,
     DatasetNotFound,
@@ -53,6 +53,7 @@ class House:
             datasets=self.datasets,
             folders=self.data_dir,
             threads=1,
+            limits=TaskLimits(max_hours=24, no_progress_minutes=30, max_restarts=5),
         )
         self.base = self.add_model("starter", "base", None)
         self.add_dataset("inbox", 200)
@@ -105,6 +106,15 @@ def test_a_start_queues_what_was_asked_beside_what_it_means(house: House) -> Non
     assert task.resolved["model"] == house.base.id
     assert task.resolved["learning_rate"] == 5e-4
     assert task.resolved["adapter"]["rank"] == 16
+
+
+def test_limits_are_the_servers_unless_a_run_asks_for_less(house: House) -> None:
+    task = house.training.start(request(priority=7, limits={"max_hours": 1.5, "max_restarts": 0}))
+    assert TaskLimits.of(task.resolved) == TaskLimits(max_hours=1.5, no_progress_minutes=30, max_restarts=0)
+    assert task.priority == 7
+    assert TaskLimits.of(house.training.start(request()).resolved).max_hours == 24
+    with pytest.raises(InvalidConfig, match="at most 24 hours"):
+        house.training.check(request(limits={"max_hours": 25}))
 
 
 def test_default_epochs_count_the_rows_that_are_left_to_train_on(house: House) -> None:
