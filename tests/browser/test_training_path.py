@@ -61,6 +61,8 @@ def test_training_path(server: Server, page: Page, complaints: list[str], exampl
     read_the_report(page)
     page.reload()
     read_the_report(page)
+    see_what_was_seen_on_the_way(page)
+    take_the_recipe(page)
 
     find_the_model(page)
     ask_both(page)
@@ -107,6 +109,8 @@ def start_run(page: Page, *, name: str, steps: int) -> None:
     expect(page.locator("#advanced")).to_have_attribute("open", "")
     page.locator("#max_steps").fill(str(steps))
     page.locator("#batch_size").fill("4")
+    page.get_by_label("Look every … steps").fill("2")
+    page.get_by_label("Prompts to answer at each look").fill("Where is my parcel?")
     page.get_by_label("Name of the new model").fill(name)
     picture(page, "train")
     page.get_by_role("button", name="Start training").click()
@@ -118,8 +122,36 @@ def watch_the_curve(page: Page) -> None:
     expect(page.locator("#phases")).to_contain_text("Loading the libraries", timeout=60_000)
     expect(page.locator("#tile-step")).to_have_text(re.compile(rf"^\d+ / {STEPS}$"), timeout=PATIENCE_MS)
     expect(page.locator("#loss-chart canvas")).to_be_visible()
-    expect(page.locator("#rate-chart canvas")).to_be_visible()
+    for chart in ("rate", "norm", "load", "memory"):
+        expect(page.locator(f"#{chart}-chart canvas")).to_be_visible()
     picture(page, "run")
+
+
+def see_what_was_seen_on_the_way(page: Page) -> None:
+    """Held-out loss in the chart, answers to the prompt, and curves that can be drawn in another way."""
+    expect(page.locator("#samples")).to_contain_text("Where is my parcel?")
+    expect(page.locator("#samples .sample-step")).to_have_text([f"Step {STEPS}", "Step 2"])
+    legend = page.locator("#loss-chart .u-legend")
+    expect(legend).to_contain_text("held out")
+    for button in ("Log scale", "Smooth"):
+        pressed = page.get_by_role("button", name=button).get_attribute("aria-pressed")
+        page.get_by_role("button", name=button).click()
+        expect(page.get_by_role("button", name=button)).not_to_have_attribute("aria-pressed", str(pressed))
+    expect(page.locator("#loss-chart canvas")).to_be_visible()
+
+
+def take_the_recipe(page: Page) -> None:
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Recipe").click()
+    assert download.value.suggested_filename == "shop-helper.yaml"
+    recipe = download.value.path().read_text(encoding="utf-8")
+    assert f"max_steps: {STEPS}" in recipe
+    assert "- Where is my parcel?" in recipe
+    page.get_by_role("link", name="Train again with these settings").click()
+    expect(page.locator("#max_steps")).to_have_value(str(STEPS))
+    expect(page.get_by_label("Prompts to answer at each look")).to_have_value("Where is my parcel?")
+    expect(page.locator("#dataset option:checked")).to_contain_text("shop requests")
+    page.go_back()
 
 
 def read_the_report(page: Page) -> None:
@@ -165,6 +197,7 @@ def switch_language_and_colours(page: Page) -> None:
     expect(page.locator("html")).not_to_have_attribute("data-bs-theme", str(before))
     page.get_by_role("link", name="学習の記録").click()
     expect(page.locator("#runs")).to_contain_text("shop-helper")
+    expect(page.locator("#runs .sparkline")).to_have_count(1)
     picture(page, "runs-ja-dark")
     page.locator("#runs a").click()
     expect(page.locator("#report")).to_contain_text("4 件で評価しました")

@@ -29,6 +29,7 @@ from terakoya.models.quantization import quantize_nf4
 from terakoya.storage.files import write_durably
 from terakoya.storage.json_text import to_json
 from terakoya.training.decisions import Decisions
+from terakoya.training.curve import curve_of
 from terakoya.training.engine.batching import StepPlan
 from terakoya.training.engine.checkpoint import Checkpoints, Position
 from terakoya.training.engine.evaluation_plan import EvaluationPlan, plan_evaluation
@@ -55,6 +56,7 @@ from terakoya.utils.gpu_utils import available_memory_bytes, peak_memory_bytes, 
 RESULT = "result"
 REPORT = "report.json"
 REFERENCE = "reference.json"
+EVENTS = "events.jsonl"
 
 
 _ENDS = {Stop.CANCEL: TaskState.CANCELLED, Stop.PAUSE: TaskState.PAUSED}
@@ -442,8 +444,15 @@ class TrainingRun:
             effective=effective,
         )
         headline = {part: report[part] for part in ("heldout", "verdict", "forgetting")} if report else {}
-        result = {"effective": effective, "stopped_early": stopped_early, **cost, **headline}
+        result = {"effective": effective, "stopped_early": stopped_early, **cost, **headline, "curve": self._curve()}
         return Outcome(TaskState.SUCCEEDED, self.attempt, model=model | {"directory": RESULT}, result=result)
+
+    def _curve(self) -> list[float]:
+        """For lists of runs; a run that is not told into a log has none."""
+        try:
+            return curve_of(self.task_dir / EVENTS)
+        except FileNotFoundError:
+            return []
 
     def _judge(self, prepared: Prepared, effective: dict[str, Any], cost: dict[str, Any]) -> dict[str, Any] | None:
         """Write ``report.json`` and return it; None without held-out rows."""

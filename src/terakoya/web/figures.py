@@ -58,6 +58,17 @@ def headline(translate: Translate, values: Mapping[str, Any]) -> str:
     return translate("Loss %(before)s → %(after)s", before=before, after=after)
 
 
+def sparkline(values: Mapping[str, Any]) -> str:
+    """Return a run's loss curve as points of a polyline in a box of 100 by 28, "" with fewer than two."""
+    curve = [float(loss) for loss in values.get("curve") or ()]
+    if len(curve) < 2:
+        return ""
+    low, high = min(curve), max(curve)
+    height = high - low or 1.0
+    last = len(curve) - 1
+    return " ".join(f"{100 * x / last:.1f},{26 - 24 * (loss - low) / height:.1f}" for x, loss in enumerate(curve))
+
+
 def verdict_code(values: Mapping[str, Any]) -> str:
     """Return the verdict's code for a run's result or a model's card, "none" without a report."""
     return str((values.get("verdict") or {}).get("code", "none"))

@@ -15,6 +15,7 @@ from terakoya.models.sources import STARTERS
 from terakoya.training.adapters import ADAPTERS
 from terakoya.training.methods import STRATEGIES
 from terakoya.training.objectives.methods import OBJECTIVES
+from terakoya.training.trackers import available_trackers
 from terakoya.web.figures import bytes_text
 from terakoya.web.rendering import STATIC, render
 
@@ -36,6 +37,7 @@ def show_train(request: Request, models: Models, datasets: Datasets) -> HTMLResp
         strategies=list(STRATEGIES),
         objectives=list(OBJECTIVES),
         adapter_kinds=list(ADAPTERS),
+        trackers=available_trackers(mlflow_uri=request.app.state.container.settings.mlflow_tracking_uri),
         starter=next(iter(STARTERS)),
         upload_limit=request.app.state.container.settings.upload_limit_bytes,
     )

@@ -24,6 +24,7 @@ from terakoya.web.figures import (
     headline,
     parameters_text,
     part_name,
+    sparkline,
     strategy_name,
     verdict_code,
 )
@@ -58,6 +59,7 @@ def templates() -> Environment:
         strategy_name=strategy_name,
         part_name=part_name,
         headline=headline,
+        sparkline=sparkline,
         verdict_code=verdict_code,
     )
     environment.filters.update(bytes=bytes_text, count=count_text, parameters=parameters_text, first_line=first_line)

@@ -18,6 +18,7 @@ from terakoya.i18n import LANGUAGES, choose_language, is_key, load_catalogue
 from terakoya.training.adapters import ADAPTERS
 from terakoya.training.methods import STRATEGIES
 from terakoya.training.objectives.methods import OBJECTIVES
+from terakoya.training.presets import PRESETS
 
 ROOT = Path(__file__).parents[3]
 PLACE = re.compile(r"%\(\w+\)s")
@@ -94,9 +95,17 @@ def test_the_shared_vocabulary_has_texts(tmp_path: Path) -> None:
             for metric in ("exact_match", "loss", "preference_accuracy")
         ],
         "language": list(LANGUAGES),
+        "preset": [name.replace("-", "_") for name in PRESETS],
         "canary": ["better", "no_clear_change", "not_applicable", "slightly_worse", "worse"],
     }
     assert {f"{kind}.{value}" for kind, values in words.items() for value in values} == set(load_catalogue("en").texts)
+
+
+def test_a_preset_has_one_reason_everywhere() -> None:
+    texts = load_catalogue("en").texts
+    assert {name: texts[f"preset.{name.replace('-', '_')}"] for name in PRESETS} == {
+        name: preset.reason for name, preset in PRESETS.items()
+    }
 
 
 def test_scripts_get_their_texts_and_the_vocabulary() -> None:

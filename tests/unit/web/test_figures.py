@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from terakoya.web.figures import bytes_text, first_line, headline, parameters_text, strategy_name
+from terakoya.web.figures import bytes_text, first_line, headline, parameters_text, sparkline, strategy_name
 
 
 @pytest.mark.parametrize(
@@ -40,3 +40,9 @@ def test_a_strategy_of_another_package_goes_by_its_own_name() -> None:
 def test_only_the_first_line_of_an_error_is_shown_in_lists() -> None:
     assert first_line("\nit died\nat line 3") == "it died"
     assert first_line(" ") == ""
+
+
+def test_a_sparkline_fills_its_box_and_falls_with_the_loss() -> None:
+    assert sparkline({"curve": [3.0, 2.0, 1.0]}) == "0.0,2.0 50.0,14.0 100.0,26.0"
+    assert sparkline({"curve": [1.0, 1.0]}) == "0.0,26.0 100.0,26.0"
+    assert sparkline({"curve": [1.0]}) == sparkline({}) == ""

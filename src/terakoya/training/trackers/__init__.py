@@ -25,6 +25,19 @@ TRACKERS: Registry[type[Tracker]] = Registry(
 PACKAGES: Mapping[str, str] = {"mlflow": "mlflow", "tensorboard": "tensorboard"}
 
 
+def available_trackers(*, mlflow_uri: str | None) -> list[str]:
+    """Return those that a request may name here."""
+
+    def is_available(name: str) -> bool:
+        try:
+            check_available([name], mlflow_uri=mlflow_uri)
+        except InvalidConfig:
+            return False
+        return True
+
+    return [name for name in TRACKERS if is_available(name)]
+
+
 def check_available(names: Sequence[str], *, mlflow_uri: str | None) -> None:
     """Raises: InvalidConfig naming the extra to install, or the setting that an administrator has to make."""
     for name in names:

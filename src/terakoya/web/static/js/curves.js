@@ -1,4 +1,5 @@
-// Loss and learning rate by step. A step seen again under a later attempt replaces the earlier one.
+// The curves of a run: loss in training and on held-out rows, learning rate and gradient norm by step. A step seen
+// again under a later attempt replaces the earlier one.
 
 import { LineChart } from "./chart.js";
 import { byId } from "./dom.js";
@@ -10,6 +11,8 @@ const SMOOTHING = 0.9;
 export class Curves {
   constructor() {
     this.steps = new Map();
+    this.looks = new Map();
+    this.isSmooth = true;
     const xLabel = _("Step");
     this.loss = new LineChart(byId("loss-chart"), {
       height: 280,
@@ -18,38 +21,62 @@ export class Curves {
       series: [
         { label: _("Loss"), xLabel, colour: "--tk-accent", width: 1, alpha: 0.45 },
         { label: _("smoothed"), colour: "--tk-accent", width: 2.25 },
+        { label: _("held out"), colour: "--tk-second", width: 2, isSparse: true },
       ],
     });
-    this.rate = new LineChart(byId("rate-chart"), {
-      height: 120,
-      sync: "run",
-      format: rate,
-      series: [{ label: _("Learning rate"), xLabel, colour: "--tk-second", width: 1.75 }],
+    this.rate = this.small("rate", { label: _("Learning rate"), xLabel, colour: "--tk-accent" }, rate);
+    this.norm = this.small("norm", { label: _("Gradient norm"), xLabel, colour: "--tk-accent" }, (value) => decimal(value, 2));
+    toggle("chart-smooth", (isOn) => {
+      this.isSmooth = isOn;
+      this.draw();
     });
+    toggle("chart-log", (isOn) => this.loss.setLog(isOn));
   }
 
-  take(event) {
-    const last = this.steps.get(event.step);
-    if (last && last.attempt > event.attempt) return;
-    if (last && last.attempt < event.attempt) this.forgetAfter(event.step);
-    this.steps.set(event.step, event);
+  small(name, series, format) {
+    return new LineChart(byId(`${name}-chart`), { height: 130, sync: "run", format, series: [{ width: 1.75, ...series }] });
+  }
+
+  step(event) {
+    if (!this.keep(this.steps, event)) return;
     byId("chart-empty").hidden = true;
-    byId("rate-block").hidden = false;
+    for (const name of ["rate", "norm"]) byId(`${name}-block`).hidden = false;
     this.draw();
   }
 
-  /** The steps of the attempt that was broken off do not belong to the curve of the one that goes on. */
-  forgetAfter(step) {
-    for (const known of [...this.steps.keys()]) if (known > step) this.steps.delete(known);
+  /** A look at held-out rows between two steps. */
+  look(event) {
+    if (this.keep(this.looks, event)) this.draw();
+  }
+
+  /** Take an event in; what a broken-off attempt said of it and later steps does not belong to the one that goes on. */
+  keep(known, event) {
+    const last = known.get(event.step);
+    if (last && last.attempt > event.attempt) return false;
+    if (last && last.attempt < event.attempt) for (const step of [...known.keys()]) if (step > event.step) known.delete(step);
+    known.set(event.step, event);
+    return true;
   }
 
   draw() {
-    const events = [...this.steps.values()].sort((a, b) => a.step - b.step);
-    const x = events.map((event) => event.step);
-    const losses = events.map((event) => event.loss ?? null);
-    this.loss.show([x, losses, smoothed(losses)]);
-    this.rate.show([x, events.map((event) => event.learning_rate ?? null)]);
+    const x = [...new Set([...this.steps.keys(), ...this.looks.keys()])].sort((a, b) => a - b);
+    const of = (known, name) => x.map((step) => known.get(step)?.[name] ?? null);
+    const losses = of(this.steps, "loss");
+    const smooth = this.isSmooth ? smoothed(losses) : losses.map(() => null);
+    this.loss.show([x, losses, smooth, of(this.looks, "loss")]);
+    this.rate.show([x, of(this.steps, "learning_rate")]);
+    this.norm.show([x, of(this.steps, "grad_norm")]);
   }
+}
+
+function toggle(id, act) {
+  byId(id).addEventListener("click", () => {
+    const isOn = byId(id).getAttribute("aria-pressed") !== "true";
+    byId(id).setAttribute("aria-pressed", String(isOn));
+    byId(id).classList.toggle("active", isOn);
+    act(isOn);
+  });
+  byId(id).classList.toggle("active", byId(id).getAttribute("aria-pressed") === "true");
 }
 
 /** Exponential moving average, corrected for its start at zero. */

@@ -7,8 +7,10 @@ import { _, word, explain } from "./i18n.js";
 import { follow } from "./live.js";
 import { Curves } from "./curves.js";
 import { Order } from "./order.js";
+import { MachineCurves } from "./machine-curves.js";
 import { PhaseList } from "./phases.js";
 import { showReport, showUnjudged } from "./report.js";
+import { Samples } from "./samples.js";
 import { toast } from "./shell.js";
 import { Tiles } from "./tiles.js";
 
@@ -16,6 +18,8 @@ const taskId = byId("run").dataset.task;
 const path = `/api/train/${taskId}`;
 const FINAL = ["succeeded", "failed", "cancelled"];
 const curves = new Curves();
+const machine = new MachineCurves();
+const samples = new Samples();
 const phases = new PhaseList();
 const tiles = new Tiles();
 const order = new Order(taskId, showState);
@@ -75,13 +79,18 @@ function take(event) {
       break;
     case "step":
       phases.step(event);
-      curves.take(event);
+      curves.step(event);
       tiles.step(event);
       break;
     case "eval":
-      phases.progress(event);
+      if (event.when === "during") curves.look(event);
+      else phases.progress(event);
+      break;
+    case "sample":
+      samples.take(event);
       break;
     case "resources":
+      machine.take(event);
       tiles.resources(event);
       break;
     case "warning":

@@ -6,6 +6,7 @@ import { conversation } from "./conversation.js";
 import { count, rate } from "./format.js";
 import { _, word } from "./i18n.js";
 import { setUpPlan } from "./plan.js";
+import { chosenPreset, fillFrom, showPresets, unshown } from "./recipe.js";
 import "./pull.js";
 import { chosenMethod, fitToExamples, onMethodChange, showMethod } from "./train-objective.js";
 import { setUpUploads } from "./upload.js";
@@ -23,9 +24,9 @@ setUpUploads(added);
 form.addEventListener("submit", start);
 onMethodChange(refresh);
 const planAnew = setUpPlan(form, planned);
-for (const field of [model, dataset, ...form.querySelectorAll("[name=strategy]")]) field?.addEventListener("change", refresh);
+for (const field of [model, dataset, byId("preset"), ...form.querySelectorAll("[name=strategy]")]) field?.addEventListener("change", refresh);
 for (const id of ["epochs", "max_steps", "batch_size", "learning_rate", "evaluation.heldout_fraction"]) byId(id).addEventListener("input", summarize);
-refresh();
+fillFrom(form).catch((error) => showError(byId("train-error"), error)).then(refresh).then(planAnew);
 
 function choose(select, parameter) {
   const wanted = new URLSearchParams(location.search).get(parameter);
@@ -55,10 +56,14 @@ async function refresh() {
     const info = datasets.find((each) => each.id === dataset.value);
     if (info) fitToExamples(objectives, info.kind);
     const query = new URLSearchParams({ model: model.value, dataset: dataset.value, strategy: strategy(), ...(info ? chosenMethod(strategy()) : {}) });
-    ({ resolved, datasets, objectives } = await call("GET", `/api/train/options?${query}`));
+    const preset = chosenPreset(strategy());
+    if (preset) query.set("preset", preset);
+    const options = await call("GET", `/api/train/options?${query}`);
+    ({ resolved, datasets, objectives } = options);
     fitToExamples(objectives, datasets.find((each) => each.id === dataset.value).kind);
     if (!info && byId("objective").value) return refresh(); // just uploaded: only now is its kind known
     showMethod({ resolved, objectives });
+    showPresets(options.presets, strategy());
   } catch (error) {
     showError(byId("train-error"), error);
     return;
@@ -120,8 +125,9 @@ async function showSample() {
 
 /** The request: only what was filled in, so that the server's defaults stay the server's. */
 function requested() {
-  const request = { model: model.value, dataset: dataset.value, strategy: strategy() };
-  for (const field of form.querySelectorAll("input[type=number], #name, select[name^=schedule], #long_rows, #gradient_checkpointing, #objective, select[name^=adapter]")) {
+  const request = { ...unshown(), model: model.value, dataset: dataset.value, strategy: strategy() };
+  if (strategy() === "full") delete request.adapter;
+  for (const field of form.querySelectorAll("input[type=number], #name, select[name^=schedule], #long_rows, #gradient_checkpointing, #objective, select[name^=adapter], #preset")) {
     const text = field.value.trim();
     const isHidden = field.name.startsWith("adapter.") && strategy() === "full";
     if (field.validity.badInput) throw new RangeError(field.name);
@@ -131,6 +137,11 @@ function requested() {
     if (inner) request[outer] = { ...request[outer], [inner]: value };
     else request[outer] = value;
   }
+  const prompts = byId("sample_prompts").value.split("\n").map((line) => line.trim()).filter(Boolean);
+  if (prompts.length) request.sample_prompts = prompts;
+  const trackers = [...form.querySelectorAll("[name=trackers]:checked")].map((box) => box.value);
+  if (trackers.length) request.trackers = trackers;
+  if (!request.early_stopping?.patience) delete request.early_stopping;
   return request;
 }
 
