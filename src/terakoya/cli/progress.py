@@ -155,6 +155,9 @@ def _figures(event: Event) -> str:
 def _remark_text(event: Event) -> str | None:
     if event["type"] == "warning":
         return _("Warning: %(message)s", message=explain("warning", event.get("code", ""), event.get("message", "")))
+    if event["type"] == "eval" and event.get("when") == "during":
+        text = _("step %(step)s: held-out loss %(loss)s", step=event["step"], loss=f"{event['loss']:.3f}")
+        return text + (" *" if event.get("is_best") else "")
     if event["type"] == "checkpoint":
         return _("checkpoint at step %(step)s", step=event.get("step"))
     return None

@@ -28,8 +28,8 @@ from terakoya.models.probe import ComputeChoice, choose_compute_type
 from terakoya.models.quantization import quantize_nf4
 from terakoya.storage.files import write_durably
 from terakoya.storage.json_text import to_json
-from terakoya.training.decisions import Decisions
 from terakoya.training.curve import curve_of
+from terakoya.training.decisions import Decisions
 from terakoya.training.engine.batching import StepPlan
 from terakoya.training.engine.checkpoint import Checkpoints, Position
 from terakoya.training.engine.evaluation_plan import EvaluationPlan, plan_evaluation

@@ -26,6 +26,7 @@ EVENTS: list[dict[str, Any]] = [
         "eta_seconds": 61,
     },
     {"seq": 8, "type": "step", "step": 2, "total_steps": 2, "loss": None, "tokens_per_second": 1300, "eta_seconds": 0},
+    {"seq": 8, "type": "eval", "when": "during", "step": 2, "loss": 1.25, "is_best": True},
     {"seq": 9, "type": "eval", "when": "after", "done": 3, "total": 3},
     {"seq": 10, "type": "sample", "text": "a type this view does not know"},
     {"seq": 11, "type": "finished", "status": "succeeded"},
@@ -44,6 +45,7 @@ def test_without_a_terminal_progress_is_plain_lines(capsys: pytest.CaptureFixtur
     assert "Warning: only 2 held-out rows" in captured.err
     assert "step 1 of 2  loss 2.500  1,234 tokens/s  1:01 left" in captured.err
     assert "step 2 of 2  1,300 tokens/s  0:00 left" in captured.err
+    assert "step 2: held-out loss 1.250 *" in captured.err, "the best so far"
     assert captured.err.count("\x1b") == 0
 
 
