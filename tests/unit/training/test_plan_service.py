@@ -130,3 +130,23 @@ def test_what_cannot_be_started_cannot_be_planned(client: TestClient) -> None:
     container: Any = client.app.state.container  # type: ignore[attr-defined]
     with pytest.raises(ModelNotFound):
         container.plans.plan(TrainingRequest(model="none", dataset="numbers"))
+
+
+def test_a_pair_is_planned_as_two_rows_and_a_text_as_its_windows(client: TestClient) -> None:
+    pair = b'{"prompt": "Number %d?", "chosen": "even", "rejected": "odd", "split": "%s"}\n'
+    client.put(
+        "/api/datasets/pairs", content=b"".join(pair % (n, b"heldout" if n > 9 else b"train") for n in range(12))
+    )
+    client.put("/api/datasets/texts", content=b'{"text": "%s"}\n{"text": "%s"}\n' % (b"a" * 150, b"b" * 20))
+
+    pairs = planned(client, dataset="pairs", epochs=1, batch_size=4)
+    assert pairs["ready"] is True
+    assert pairs["steps"]["total"] == 3  # ten pairs in fours
+    assert [sample["trained_tokens"] for sample in pairs["samples"]][:1] == [5]
+
+    texts = planned(
+        client, dataset="texts", epochs=1, batch_size=1, max_length=64, evaluation={"heldout_fraction": 0.5}
+    )
+    assert texts["ready"] is True
+    assert texts["steps"]["total"] in (1, 3)  # one document is held out; the long one has three windows
+    assert texts["steps"]["total"] == texts["tokens"]["rows"]

@@ -140,6 +140,14 @@ def test_what_is_not_there_is_named_and_nothing_is_queued(house: House) -> None:
     assert house.training.list() == []
 
 
+def test_an_objective_that_the_rows_are_not_for_is_refused_before_it_is_queued(house: House) -> None:
+    with pytest.raises(InvalidConfig, match="'dpo' learns from preference rows, and the dataset's are conversation"):
+        house.training.start(request(objective="dpo"))
+    with pytest.raises(InvalidConfig, match="'supervised' has no setting 'beta'; it takes none"):
+        house.training.start(request(objective_settings={"beta": 0.1}))
+    assert house.training.list() == []
+
+
 def test_a_run_cannot_start_from_an_adapter_yet(house: House) -> None:
     house.add_model("tuned", "adapter", house.base.id)
     with pytest.raises(InvalidConfig, match=r"'tuned' is an adapter.*such as 'starter'"):
