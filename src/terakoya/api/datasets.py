@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
+from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request
 
@@ -24,6 +25,8 @@ from terakoya.security.limits import safe_label
 
 router = APIRouter(tags=["datasets"])
 
+_imports = CapacityLimiter(2)
+"""Imports at once; others wait here, without a thread that other routes need."""
 _FIELDS = frozenset({"name", "mapping", "skip_bad_rows"})
 _FORM = {
     "requestBody": {
@@ -127,7 +130,7 @@ async def _import(
         )
         return DatasetView.of(info)
 
-    return await run_sync(read)
+    return await run_sync(read, limiter=_imports)
 
 
 def _refuse_unknown_fields(fields: dict[str, str]) -> None:

@@ -81,7 +81,7 @@ def detect_encoding(source: Source) -> str:
                 return encoding
     raise InvalidDataset(
         f"the text is not UTF-8, CP932 or EUC-JP{_likely_encoding(sample)}; save it as UTF-8 "
-        "(`iconv -f ENCODING -t UTF-8 rows.jsonl > utf8.jsonl`)"
+        f"(`iconv -f ENCODING -t UTF-8 rows.jsonl > utf8.jsonl`){_first_damage(source)}"
     )
 
 
@@ -199,6 +199,14 @@ def _is_everyday_kanji(text: str) -> bool:
     foreign = [character for character in text if not character.isascii()]
     level_1 = sum(0x88 <= character.encode("cp932", errors="replace")[0] <= 0x98 for character in foreign)
     return level_1 >= 0.8 * len(foreign)
+
+
+def _first_damage(source: Source) -> str:
+    """Return where the text first is not UTF-8, for a file that is ASCII but for a few damaged places."""
+    for number, line in read_lines(source, "utf-8"):
+        if isinstance(line, Problem) and line.code == "bad_encoding":
+            return f". The first damaged place: line {number} is {line.reason}"
+    return ""
 
 
 def _likely_encoding(sample: bytes) -> str:

@@ -12,20 +12,17 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from terakoya.data.importing import MOST_GROWTH, ImportedRows, ImportOptions
-from terakoya.exceptions import AppException, InvalidConfig, InvalidDataset, StorageFull, Unavailable
+from terakoya.exceptions import AppException, InvalidConfig, InvalidDataset, StorageFull
 from terakoya.security.environment import child_environment
 
 _COMMAND = ("-P", "-m", "terakoya.processes.import_rows")
 _MAX_RESULT_BYTES = 16 * 2**20
-_AT_ONCE = 2
-_MOST_WAITING_SECONDS = 600.0
 _OUT_OF_MEMORY_SIGNALS = (signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS)
 """How native code ends when an allocation fails; also how it ends on a defect."""
 _ERRORS: dict[str, type[AppException]] = {error.code: error for error in (InvalidDataset, InvalidConfig, StorageFull)}
@@ -33,33 +30,27 @@ logger = structlog.get_logger(__name__)
 
 
 class ChildImporter:
-    """Imports in children, two at a time; others wait for their turn."""
+    """Imports in children. How many at once is for the caller to say."""
 
     def __init__(self, *, timeout_seconds: float, memory_bytes: int) -> None:
         """``memory_bytes``: for the import, besides what its process itself needs."""
         self._timeout_seconds = timeout_seconds
         self._memory_bytes = memory_bytes
-        self._turns = threading.BoundedSemaphore(_AT_ONCE)
 
     def __call__(self, source: Path, target: Path, options: ImportOptions) -> ImportedRows:
         """Write the rows of ``source`` to the new file ``target``.
 
         Raises: InvalidDataset with the reason, its details the report where there is one; InvalidConfig for a bad
-        mapping; StorageFull; Unavailable if too many imports are going on.
+        mapping; StorageFull.
         """
-        if not self._turns.acquire(timeout=_MOST_WAITING_SECONDS):
-            raise Unavailable(f"{_AT_ONCE} other imports are going on; try again when they are done")
-        try:
-            with tempfile.TemporaryFile(dir=target.parent) as result, tempfile.TemporaryFile(dir=target.parent) as log:
-                code = self._run(source, target, options, result, log)
-                if code is None:
-                    raise InvalidDataset(f"the import was stopped after {self._timeout_seconds:g} s without a result")
-                if code != 0:
-                    logger.warning("import_died", exit_code=code)
-                    raise InvalidDataset(_death(code, log, self._memory_bytes))
-                return _checked(result, target)
-        finally:
-            self._turns.release()
+        with tempfile.TemporaryFile(dir=target.parent) as result, tempfile.TemporaryFile(dir=target.parent) as log:
+            code = self._run(source, target, options, result, log)
+            if code is None:
+                raise InvalidDataset(f"the import was stopped after {self._timeout_seconds:g} s without a result")
+            if code != 0:
+                logger.warning("import_died", exit_code=code)
+                raise InvalidDataset(_death(code, log, self._memory_bytes))
+            return _checked(result, target)
 
     def _run(self, source: Path, target: Path, options: ImportOptions, result: Any, log: Any) -> int | None:
         """Return the child's exit code (negative: the signal), None if it was killed for taking too long."""

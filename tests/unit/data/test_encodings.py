@@ -67,6 +67,14 @@ def test_one_damaged_line_in_utf8_is_named_by_line_and_byte(tmp_path: Path) -> N
     assert lines == {1: "あ", 2: "い", 4: "う"}
 
 
+def test_one_damaged_line_among_ascii_is_named_where_no_encoding_fits(tmp_path: Path) -> None:
+    file = tmp_path / "rows"
+    file.write_bytes(b'{"prompt": "a"}\n' * 40 + b'{"prompt": "caf\xe9"}\n')
+
+    with pytest.raises(InvalidDataset, match="line 41 is not valid UTF-8: byte 0xe9 at position 16"):
+        detect_encoding(Source(file))
+
+
 def test_lines_are_told_apart_by_newline_alone_across_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sources, "_CHUNK_BYTES", 3)
     file = tmp_path / "rows"
