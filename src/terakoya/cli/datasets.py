@@ -74,8 +74,7 @@ def add(
         try:
             info = connection.client.datasets.add(file, name=name, mapping=mapping, skip_bad_rows=skip_bad_rows)
         except InvalidDataset as error:
-            _explain_refusal(error)
-            raise
+            raise _explained(error) from error
     if json_wanted():
         print_json(info)
         return
@@ -154,10 +153,16 @@ def _mapping(pairs: list[str]) -> dict[str, str]:
     return mapping
 
 
-def _explain_refusal(error: InvalidDataset) -> None:
-    """Show the rows of a refused file, beside the error itself."""
+def _explained(error: InvalidDataset) -> InvalidDataset:
+    """Show the bad rows of a refused file, and return the error in a sentence; as it is without rows, or for JSON."""
     from terakoya.cli.dataset_report import print_bad_rows
 
     report = (error.details or {}).get("report")
-    if report and not json_wanted():
-        print_bad_rows(report)
+    if json_wanted() or not report or not report["bad_rows"]:
+        return error
+    print_bad_rows(report)
+    counts = {name: f"{report['rows'][name]:,}" for name in ("bad", "read")}
+    return InvalidDataset(
+        _("%(bad)s of %(read)s rows cannot be used: correct them, name columns with --map, or add --skip-bad-rows")
+        % counts
+    )

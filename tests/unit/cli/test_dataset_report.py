@@ -6,9 +6,9 @@ import pytest
 
 from terakoya.cli import texts
 from terakoya.cli.dataset_report import print_report
-from terakoya.cli.datasets import _mapping
+from terakoya.cli.datasets import _explained, _mapping
 from terakoya.data.importing import ImportOptions, import_file
-from terakoya.exceptions import InvalidConfig
+from terakoya.exceptions import InvalidConfig, InvalidDataset
 
 
 @pytest.fixture
@@ -56,3 +56,16 @@ def test_columns_are_named_one_by_one() -> None:
     for pairs in (["prompt"], ["=x"], ["prompt="], ["prompt=a", "prompt=b"]):
         with pytest.raises(InvalidConfig, match="--map"):
             _mapping(pairs)
+
+
+def test_a_refused_file_is_shown_row_by_row_and_the_error_is_a_sentence(
+    report: dict[str, object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    short = _explained(InvalidDataset("long\nline 4: ...", details={"report": report}))
+
+    assert str(short).startswith("1 of 5 rows cannot be used: correct them")
+    assert "'completion' is empty" in capsys.readouterr().out
+
+    whole = InvalidDataset("the file is cut off")
+    assert _explained(whole) is whole
+    assert capsys.readouterr().out == ""
