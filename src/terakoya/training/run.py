@@ -34,6 +34,7 @@ from terakoya.training.engine.batching import StepPlan
 from terakoya.training.engine.checkpoint import Checkpoints, Position
 from terakoya.training.engine.evaluation_plan import EvaluationPlan, plan_evaluation
 from terakoya.training.engine.fit import ModelShape, get_optimal_batch_size, optimizer_bytes
+from terakoya.training.engine.lanes import lane_count
 from terakoya.training.engine.loop import LoopResult, Stop, TrainingLoop, make_optimizer
 from terakoya.training.engine.schedule import Schedule
 from terakoya.training.judging import Judge
@@ -188,6 +189,7 @@ class TrainingRun:
             "compute_type": compute.name,
             "gflops": {"float32": compute.gflops_float32, "bfloat16": compute.gflops_bfloat16},
             "forward": str(forward.way),
+            "lanes": self._lanes(forward, encoded, plan),
             "shares_prefix": forward.shares_prefix,
             "micro_batch_tokens": budget,
             "rows": encoded.examples,
@@ -311,6 +313,13 @@ class TrainingRun:
         self.observer.notify(EventType.LOG, message=message)
         return evaluation
 
+    def _lanes(self, forward: LabelForward, material: EncodedMaterial, plan: StepPlan) -> int:
+        """Into how many threads a step's rows go; other ways than ours draw random numbers all threads share."""
+        if forward.way is not Way.FUSED:
+            return 1
+        tokens = sum(len(row.input_ids) for row in material.train) / plan.steps_per_epoch
+        return lane_count(threads=torch.get_num_threads(), tokens_per_step=tokens)
+
     def _budget(
         self, strategy: TrainingStrategy, module: nn.Module, shape: ModelShape, material: EncodedMaterial
     ) -> int:
@@ -356,6 +365,7 @@ class TrainingRun:
             observer=self.observer,
             requested_action=self.requested_action,
             watch=self._watch(prepared),
+            lanes=prepared.effective["lanes"],
         )
         trained = loop.run(position or Position(budget_tokens=prepared.budget_tokens))
         if trained.stop not in _ENDS:
@@ -499,6 +509,7 @@ class TrainingRun:
 def _told(effective: dict[str, Any]) -> str:
     return (
         f"{effective['rows']} rows, {effective['total_steps']} steps, {effective['trained_parameters']:,} trained "
-        f"parameters, {effective['compute_type']} on {effective['device']} ({effective['threads']} threads), "
+        f"parameters, {effective['compute_type']} on {effective['device']} ({effective['threads']} threads, "
+        f"{effective['lanes']} lanes), "
         f"{effective['forward']} forward, up to {effective['micro_batch_tokens']:,} tokens at once"
     )

@@ -60,7 +60,7 @@ class LinearGroup:
 
     def __init__(self, layers: Sequence[nn.Module], dtype: torch.dtype) -> None:
         self._dtype = dtype
-        self._bases = [cast(nn.Linear, getattr(layer, "base_layer", layer)) for layer in layers]
+        self._bases: list[Any] = [getattr(layer, "base_layer", layer) for layer in layers]
         self._adapted = [layer for layer in layers if isinstance(layer, LoraLinear)]
         if self._adapted and len(self._adapted) != len(layers):
             raise ValueError("either all layers of a group have a LoRA update or none has")

@@ -67,3 +67,14 @@ def micro_batches(rows: Sequence[int], lengths: Sequence[int], *, shared: int, b
         batches[-1].append(row)
         filled += tokens
     return batches
+
+
+def lanes_of(rows: Sequence[int], lengths: Sequence[int], *, count: int) -> list[list[int]]:
+    """Split a micro-batch into at most ``count`` parts of about equal size, the longest row to the emptiest part."""
+    parts: list[list[int]] = [[] for _ in range(min(count, len(rows)))]
+    filled = [0] * len(parts)
+    for row in sorted(rows, key=lambda row: (-lengths[row], row)):
+        emptiest = filled.index(min(filled))
+        parts[emptiest].append(row)
+        filled[emptiest] += lengths[row]
+    return parts

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -23,11 +24,12 @@ from terakoya.exceptions import TrainingError
 from terakoya.models.label_forward import LabelForward
 from terakoya.models.packing import Row, shared_prefix
 from terakoya.training.continual.regulariser import Regulariser
-from terakoya.training.engine.batching import StepPlan, micro_batches
+from terakoya.training.engine.batching import StepPlan, lanes_of, micro_batches
 from terakoya.training.engine.checkpoint import Checkpoints, Position
+from terakoya.training.engine.lanes import Lanes
 from terakoya.training.engine.pace import Pace
 from terakoya.training.engine.schedule import Schedule
-from terakoya.training.objectives.objective import MicroBatch, Objective, StepSize
+from terakoya.training.objectives.objective import MicroBatch, Objective, Share, StepSize
 
 _NAMED_ROWS = 10
 
@@ -101,6 +103,7 @@ class TrainingLoop:
         requested_action: Callable[[], str | None],
         watch: Watch | None = None,
         regulariser: Regulariser | None = None,
+        lanes: int = 1,
     ) -> None:
         self.module = module
         self.parameters = parameters
@@ -120,6 +123,7 @@ class TrainingLoop:
         self.observer = observer
         self.requested_action = requested_action
         self.watch = watch
+        self.lanes = Lanes(lanes, list(parameters.values()))
         self.saved_step = 0
 
     def run(self, position: Position) -> LoopResult:
@@ -182,15 +186,23 @@ class TrainingLoop:
         rows = [row for example in examples.values() for row in example]
         shared = shared_prefix(rows) if self.forward.shares_prefix else 0
         totals: dict[str, Tensor] = {}
-        for batch in micro_batches(chosen, self.lengths, shared=shared, budget_tokens=budget):
+        lanes = self.lanes
+        room = budget - shared * (lanes.count - 1)  # every lane computes the prefix
+        for batch in micro_batches(chosen, self.lengths, shared=shared, budget_tokens=room):
             if (action := self.requested_action()) is not None:
                 return Stop(action)
-            with self.accelerator.autocast():
-                share = self.objective.share(self.forward, MicroBatch(batch, [examples[n] for n in batch]), size)
-            self.accelerator.backward(share.loss)
-            for name, value in ({"loss": share.loss.detach()} | dict(share.facts)).items():
-                totals[name] = totals[name] + value if name in totals else value
+            parts = [
+                MicroBatch(part, [examples[number] for number in part])
+                for part in lanes_of(batch, self.lengths, count=lanes.count)
+            ]
+            for share in lanes.backward([partial(self._share, part, size) for part in parts]):
+                for name, value in ({"loss": share.loss.detach()} | dict(share.facts)).items():
+                    totals[name] = totals[name] + value if name in totals else value
         return Gradient(totals.pop("loss"), totals)
+
+    def _share(self, batch: MicroBatch, size: StepSize) -> Share:
+        with self.accelerator.autocast():
+            return self.objective.share(self.forward, batch, size)
 
     def _update(self, step: int, gradient: Gradient, chosen: Sequence[int]) -> dict[str, float]:
         """Clip, step, and only then look at the numbers: one wait for the device per step."""

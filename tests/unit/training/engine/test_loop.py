@@ -51,6 +51,7 @@ def a_loop(
     rate: float = 1e-2,
     requested_action: Callable[[], str | None] = never,
     checkpoint_seconds: float = 1e9,
+    lanes: int = 1,
 ) -> TrainingLoop:
     parameters = {name: each for name, each in module.named_parameters() if each.requires_grad}
     plan = StepPlan.of(rows=len(rows), batch_size=batch_size, seed=0, epochs=epochs, max_steps=None)
@@ -69,6 +70,7 @@ def a_loop(
         checkpoint_seconds=checkpoint_seconds,
         observer=observer,
         requested_action=requested_action,
+        lanes=lanes,
     )
 
 
@@ -83,25 +85,33 @@ def assert_same_training(found: dict[str, Tensor], expected: dict[str, Tensor], 
 
 
 @pytest.mark.parametrize(
-    ("way", "share_prefix", "budget"),
+    ("way", "share_prefix", "budget", "lanes"),
     [
-        (Way.FUSED, True, 70),
-        (Way.FUSED, False, 90),
-        (Way.PACKED, True, 70),
-        (Way.PACKED, False, 90),
-        (Way.PADDED, False, 1000),
-        (Way.WHOLE, False, 1),
+        (Way.FUSED, True, 70, 1),
+        (Way.FUSED, True, 200, 2),
+        (Way.FUSED, False, 90, 3),
+        (Way.PACKED, True, 70, 1),
+        (Way.PACKED, False, 90, 1),
+        (Way.PADDED, False, 1000, 1),
+        (Way.WHOLE, False, 1, 1),
     ],
 )
 def test_the_result_does_not_depend_on_micro_batches_nor_on_the_way(
-    tiny_folder: Path, rows: Rows, tmp_path: Path, recorder: Recorder, way: Way, share_prefix: bool, budget: int
+    tiny_folder: Path,
+    rows: Rows,
+    tmp_path: Path,
+    recorder: Recorder,
+    way: Way,
+    share_prefix: bool,
+    budget: int,
+    lanes: int,
 ) -> None:
     from transformers import AutoModelForCausalLM
 
     whole, cut = (adapted(AutoModelForCausalLM.from_pretrained(tiny_folder)) for _ in range(2))
     start = weights(whole)
     a_loop(whole, rows, tmp_path / "whole", recorder).run(Position(budget_tokens=10_000))
-    a_loop(cut, rows, tmp_path / "cut", recorder, way=way, share_prefix=share_prefix).run(
+    a_loop(cut, rows, tmp_path / "cut", recorder, way=way, share_prefix=share_prefix, lanes=lanes).run(
         Position(budget_tokens=budget)
     )
     assert_same_training(weights(cut), weights(whole), start)
@@ -126,7 +136,7 @@ def test_training_lowers_the_loss(tiny: Any, rows: Rows, tmp_path: Path, recorde
     assert losses[-1] < 0.5 * losses[0]
 
 
-@pytest.mark.parametrize("kind", ["lora", "lora with dropout", "full"])
+@pytest.mark.parametrize("kind", ["lora", "lora with dropout", "full", "lora in lanes", "full in lanes"])
 def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
     tiny_folder: Path, rows: Rows, tmp_path: Path, recorder: Recorder, kind: str
 ) -> None:
@@ -134,9 +144,11 @@ def test_a_resumed_run_is_the_uninterrupted_one_bit_for_bit(
 
     def fresh() -> Any:
         module = AutoModelForCausalLM.from_pretrained(tiny_folder)
-        return module if kind == "full" else adapted(module, dropout=0.2 if "dropout" in kind else 0.0)
+        return module if "full" in kind else adapted(module, dropout=0.2 if "dropout" in kind else 0.0)
 
     def loop(module: Any, folder: Path, **options: Any) -> TrainingLoop:
+        if "lanes" in kind:
+            options |= {"way": Way.FUSED, "lanes": 2}
         return a_loop(module, rows, folder, recorder, share_prefix="dropout" not in kind, **options)
 
     uninterrupted = fresh()
