@@ -34,11 +34,12 @@ class Preset:
 
 
 def _lora(rate: float, **more: Any) -> dict[str, Any]:
-    return {"strategy": "lora", "learning_rate": rate, "adapter": {"rank": 16, "alpha": 32.0}, **more}
+    adapter = {"rank": 16, "alpha": 32.0}
+    return {"strategy": "lora", "objective": "supervised", "learning_rate": rate, "adapter": adapter, **more}
 
 
 def _full(rate: float) -> dict[str, Any]:
-    return {"strategy": "full", "learning_rate": rate}
+    return {"strategy": "full", "objective": "supervised", "learning_rate": rate}
 
 
 _TABLE = (
@@ -136,11 +137,12 @@ def with_preset(request: TrainingRequest, *, parameters: int) -> TrainingRequest
             f"preset {preset.name!r} is for models {_range(preset)}, this one has {parameters:,}; fitting: {fitting}"
         )
     asked = request.model_dump(exclude_unset=True)
-    if asked.get("strategy", preset.fields["strategy"]) != preset.fields["strategy"]:
-        raise InvalidConfig(
-            f"preset {preset.name!r} is for strategy {preset.fields['strategy']!r}, the request says "
-            f"{request.strategy!r}; leave one of them out"
-        )
+    for field in ("strategy", "objective"):  # a rate that suits one of them ruins another
+        said, meant = asked.get(field), preset.fields.get(field)
+        if None not in (said, meant) and said != meant:
+            raise InvalidConfig(
+                f"preset {preset.name!r} is for {field} {meant!r}, the request says {said!r}; leave one of them out"
+            )
     fields = dict(preset.fields)
     if "max_steps" in asked:
         fields.pop("epochs", None)  # the one says what the other does

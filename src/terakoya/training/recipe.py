@@ -154,6 +154,8 @@ def recipe_fields(request: TrainingRequest, resolved: ResolvedTraining, *, model
             "heldout_fraction": resolved.heldout_fraction,
             "max_examples": resolved.max_evaluation_examples,
         },
+        "long_rows": resolved.long_rows,
+        "gradient_checkpointing": resolved.gradient_checkpointing,
         "seed": resolved.seed,
     }
     pinned["evaluation"] |= _given(

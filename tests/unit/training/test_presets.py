@@ -46,6 +46,7 @@ def test_what_the_request_says_goes_before_the_preset() -> None:
     [
         ({"preset": "magic"}, "unknown preset 'magic'; available: lora-small"),
         ({"preset": "lora-largest"}, "is for models above 4,000M parameters, this one has 1,000; fitting: lora-small"),
+        ({"preset": "lora-small", "objective": "dpo"}, "is for objective 'supervised', the request says 'dpo'"),
         ({"preset": "full-small", "strategy": "lora"}, "is for strategy 'full', the request says 'lora'"),
     ],
 )
