@@ -4,7 +4,7 @@ Knows the report's JSON and no server.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from terakoya.cli.output import print_table, say
@@ -25,8 +25,27 @@ def print_report(report: Report) -> None:
     _print_pairs(report, "overlap", _("%(rows)s held-out rows have a prompt that a training row has too:"))
     _print_long_answers(report)
     _print_lengths(report["characters"])
-    if unused := report["unused_fields"]:
-        say(_("Fields that were not read: %(fields)s", fields=", ".join(f"{n} ({c:,})" for n, c in unused.items())))
+    if report["unused_fields"]:
+        say(_unused(report))
+
+
+def findings(report: Report) -> Iterator[str]:
+    """Yield, in a sentence each, what a person should know who did not ask for the whole report."""
+    rows, encoding = report["rows"], report["file"]["encoding"]
+    if encoding not in ("utf-8", "utf-8-sig"):
+        yield _("The file was in %(encoding)s; it was converted to UTF-8.", encoding=encoding)
+    if rows["bad"]:
+        yield _("%(bad)s of %(read)s rows cannot be used and were left out.", bad=rows["bad"], read=rows["read"])
+    if len(report["shapes"]) > 1:
+        found = ", ".join(f"{name} ({count:,})" for name, count in report["shapes"].items())
+        yield _("Rows of several formats were found: %(found)s", found=found)
+    if report["unused_fields"]:
+        yield _unused(report)
+    if repeated := report["repeats"]["rows"]:
+        yield _("%(rows)s rows repeat an earlier row exactly; they were kept.", rows=f"{repeated:,}")
+    if overlapping := report["overlap"]["rows"]:
+        text = _("%(rows)s held-out rows have a prompt that a training row has too; their score will look too good.")
+        yield text % {"rows": f"{overlapping:,}"}
 
 
 def print_bad_rows(report: Report) -> None:
@@ -49,6 +68,11 @@ def print_bad_rows(report: Report) -> None:
     )
     if (bad := report["rows"]["bad"]) > len(shown):
         say(_("The first %(shown)s of %(bad)s bad rows.", shown=len(shown), bad=f"{bad:,}"))
+
+
+def _unused(report: Report) -> str:
+    fields = ", ".join(f"{name} ({count:,})" for name, count in report["unused_fields"].items())
+    return _("Fields that were not read: %(fields)s", fields=fields)
 
 
 def _print_pairs(report: Report, name: str, headline: str) -> None:

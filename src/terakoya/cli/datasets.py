@@ -68,6 +68,7 @@ def add(
     json_output: JsonOption = False,
 ) -> None:
     from terakoya.cli.connection import connect
+    from terakoya.cli.dataset_report import findings
 
     mapping = _mapping(map or [])
     with connect() as connection:
@@ -75,12 +76,13 @@ def add(
             info = connection.client.datasets.add(file, name=name, mapping=mapping, skip_bad_rows=skip_bad_rows)
         except InvalidDataset as error:
             raise _explained(error) from error
+        report = connection.client.datasets.report(info["id"])
     if json_wanted():
         print_json(info)
         return
     say(_("Added %(name)s: %(rows)s rows, id %(id)s", name=info["name"], rows=info["rows"], id=info["id"]))
-    for notice in info.get("notices") or ():
-        remark(f"  {notice}")
+    for finding in findings(report):
+        remark(f"  {finding}")
 
 
 @app.command("report", help=_("Show what the check of every row found."))

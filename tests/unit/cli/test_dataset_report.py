@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from terakoya.cli import texts
-from terakoya.cli.dataset_report import print_report
+from terakoya.cli.dataset_report import findings, print_report
 from terakoya.cli.datasets import _explained, _mapping
 from terakoya.data.importing import ImportOptions, import_file
 from terakoya.exceptions import InvalidConfig, InvalidDataset
@@ -69,3 +69,12 @@ def test_a_refused_file_is_shown_row_by_row_and_the_error_is_a_sentence(
     whole = InvalidDataset("the file is cut off")
     assert _explained(whole) is whole
     assert capsys.readouterr().out == ""
+
+
+def test_what_everybody_should_know_is_said_in_sentences(report: dict[str, object]) -> None:
+    assert list(findings(report)) == [
+        "1 of 5 rows cannot be used and were left out.",
+        "Fields that were not read: id (1)",
+        "1 rows repeat an earlier row exactly; they were kept.",
+        "1 held-out rows have a prompt that a training row has too; their score will look too good.",
+    ]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 from pathlib import Path
@@ -14,6 +15,8 @@ from terakoya.data.import_child import ChildImporter
 from terakoya.data.importing import ImportOptions, import_file
 from terakoya.domain.datasets import DatasetKind
 from terakoya.exceptions import InvalidConfig, InvalidDataset
+from terakoya.processes import import_rows
+from terakoya.security.confinement import confinement
 
 LIMITS: dict[str, Any] = {"timeout_seconds": 60.0, "memory_bytes": 2**29}
 ROW = b'{"prompt": "a", "completion": "b"}\n'
@@ -89,4 +92,49 @@ def test_a_result_that_contradicts_itself_is_refused(
         fake.write_text(f"import sys; sys.stdin.read(); print({json.dumps(answer)!r})")
         monkeypatch.setattr("terakoya.data.import_child._COMMAND", ("-P", str(fake)))
         with pytest.raises(InvalidDataset, match="contradicts itself"):
+            importer(upload, tmp_path / "rows", ImportOptions())
+
+
+@pytest.mark.parametrize(
+    ("failure", "code", "message"),
+    [
+        (OSError(errno.ENOSPC, "full"), "storage_full", "no room"),
+        (OSError(errno.EFBIG, "limit"), "storage_full", "no room"),
+        (OSError(errno.EIO, "broken"), "invalid_dataset", "the import failed: OSError"),
+        (MemoryError(), "invalid_dataset", "more than the 512 MiB"),
+        (RuntimeError("surprise"), "invalid_dataset", "the import failed: RuntimeError: surprise"),
+    ],
+)
+def test_however_the_reading_ends_the_child_answers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, failure: BaseException, code: str, message: str
+) -> None:
+    def fail(*_: object) -> Any:
+        raise failure
+
+    monkeypatch.setattr(import_rows, "_import", fail)
+    answer = import_rows._answer({"target": str(tmp_path / "rows"), "memory_bytes": 2**29})
+
+    assert answer["code"] == code
+    assert message in answer["error"]
+
+
+def test_the_child_can_open_nothing_but_its_source(importer: ChildImporter, tmp_path: Path) -> None:
+    """A reader that was taken over could do no more than read what it was given."""
+    if not confinement()["files"]:
+        pytest.skip("this kernel has no Landlock")
+    secret, upload = tmp_path / "secret", tmp_path / "upload"
+    secret.write_text("key")
+    upload.write_bytes(ROW)
+    taken_over = tmp_path / "taken_over.py"
+    taken_over.write_text(
+        "from terakoya.data import importing\n"
+        "def read(*_):\n"
+        f"    open({str(secret)!r}).read()\n"
+        "importing.import_rows = read\n"
+        "from terakoya.processes.import_rows import main\n"
+        "main()\n"
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("terakoya.data.import_child._COMMAND", ("-P", str(taken_over)))
+        with pytest.raises(InvalidDataset, match="the import failed: PermissionError"):
             importer(upload, tmp_path / "rows", ImportOptions())
