@@ -41,6 +41,8 @@ from terakoya.training.service import TrainingService
 PULL_SLOTS = 1
 """Pulls at once: they share one network link and one disk."""
 REBUILD_SLOTS = 1
+EXPORT_SLOTS = 1
+"""Exports at once: each holds a model twice."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,11 +154,16 @@ def build_container(settings: Settings) -> Container:
         task_rows,
         event_log,
         data_dir,
-        planners={TaskKind.TRAINING: training.plan, TaskKind.PULL: models.plan_pull},
+        planners={
+            TaskKind.TRAINING: training.plan,
+            TaskKind.PULL: models.plan_pull,
+            TaskKind.EXPORT: models.plan_export,
+        },
         works={TaskKind.INGEST: indexer.ingest, TaskKind.REBUILD: indexer.rebuild},
         slots={
             TaskKind.TRAINING: settings.training_slots,
             TaskKind.PULL: PULL_SLOTS,
+            TaskKind.EXPORT: EXPORT_SLOTS,
             TaskKind.INGEST: settings.ingest_slots,
             TaskKind.REBUILD: REBUILD_SLOTS,
         },

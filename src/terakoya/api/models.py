@@ -7,11 +7,21 @@ from contextlib import aclosing
 from typing import Any
 
 from fastapi import APIRouter
-from fastapi.responses import PlainTextResponse, StreamingResponse
+from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 
 from terakoya.api import server_sent
 from terakoya.api.dependencies import Models
-from terakoya.api.schemas.models import CompareRequest, ModelList, ModelView, PullRequest
+from terakoya.api.schemas.models import (
+    CompareRequest,
+    ExportRequest,
+    FileList,
+    Loaded,
+    MergeRequest,
+    ModelFile,
+    ModelList,
+    ModelView,
+    PullRequest,
+)
 from terakoya.api.schemas.tasks import TaskAccepted
 from terakoya.models.model_card import card_of
 
@@ -48,6 +58,41 @@ def delete_model(model_id: str, models: Models) -> None:
 def pull_model(body: PullRequest, models: Models) -> TaskAccepted:
     """Fetch a model as a background task."""
     return TaskAccepted(task_id=models.pull(body.source, name=body.name).id)
+
+
+@router.post("/api/models/{model_id}/merge", status_code=202)
+def merge_model(model_id: str, body: MergeRequest, models: Models) -> TaskAccepted:
+    """Put an adapter into its base's weights, as a background task; the result is checked against the two."""
+    return TaskAccepted(task_id=models.merge(model_id, name=body.name).id)
+
+
+@router.post("/api/models/{model_id}/export", status_code=202)
+def export_model(model_id: str, body: ExportRequest, models: Models) -> TaskAccepted:
+    """Write a model in another form, as a background task; the result is opened again and checked."""
+    return TaskAccepted(task_id=models.export(model_id, body.format, name=body.name).id)
+
+
+@router.get("/api/models/{model_id}/files")
+def list_model_files(model_id: str, models: Models) -> FileList:
+    return FileList(files=[ModelFile(name=name, size_bytes=size) for name, size in models.files(model_id).items()])
+
+
+@router.get("/api/models/{model_id}/files/{name}", response_class=FileResponse)
+def get_model_file(model_id: str, name: str, models: Models) -> FileResponse:
+    path = models.file(model_id, name)
+    return FileResponse(path, media_type="application/octet-stream", filename=path.name)
+
+
+@router.post("/api/models/{model_id}/load")
+async def load_model(model_id: str, models: Models) -> Loaded:
+    """Open the model now, so that the first answer need not wait for it."""
+    return Loaded.model_validate(await models.load(model_id))
+
+
+@router.post("/api/models/{model_id}/unload", status_code=204)
+async def unload_model(model_id: str, models: Models) -> None:
+    """Close the model, unless it answers just now."""
+    await models.unload(model_id)
 
 
 @router.post("/api/models/compare", response_class=StreamingResponse)

@@ -100,6 +100,35 @@ def pull(
         marker.touch()
 
 
+@app.command("merge", help=_("Put an adapter into its base's weights, and check the result."))
+def merge(
+    model: ModelArgument,
+    name: Annotated[str | None, typer.Option(help=_("Name to keep it under."))] = None,
+    json_output: JsonOption = False,
+) -> None:
+    from terakoya.cli.connection import connect
+    from terakoya.cli.follow import follow
+
+    with connect() as connection:
+        follow(connection, connection.client.models.merge(model, name=name))
+
+
+@app.command("export", help=_("Write a model in another form, open it again and check it."))
+def export(
+    model: ModelArgument,
+    format: Annotated[
+        str, typer.Option("--format", help=_("safetensors, gguf-f16 or gguf-q8_0; GGUF with an Ollama Modelfile."))
+    ] = "gguf-q8_0",
+    name: Annotated[str | None, typer.Option(help=_("Name to keep it under."))] = None,
+    json_output: JsonOption = False,
+) -> None:
+    from terakoya.cli.connection import connect
+    from terakoya.cli.follow import follow
+
+    with connect() as connection:
+        follow(connection, connection.client.models.export(model, format, name=name))
+
+
 @app.command("delete", help=_("Delete a model that no other is built on."))
 def delete(
     model: ModelArgument,

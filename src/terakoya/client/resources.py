@@ -166,6 +166,20 @@ class Models(_Resource):
         """The model card, as Markdown."""
         return self._transport.text(f"/api/models/{_part(id_or_name)}/card")
 
+    def merge(self, id_or_name: str, *, name: str | None = None) -> str:
+        """Queue putting an adapter into its base's weights. Returns the task id at once."""
+        path = f"/api/models/{_part(id_or_name)}/merge"
+        return cast(str, self._object("POST", path, json={} if name is None else {"name": name})["task_id"])
+
+    def export(self, id_or_name: str, format: str, *, name: str | None = None) -> str:
+        """Queue writing a model as "safetensors", "gguf-f16" or "gguf-q8_0". Returns the task id at once."""
+        body = {"format": format} if name is None else {"format": format, "name": name}
+        return cast(str, self._object("POST", f"/api/models/{_part(id_or_name)}/export", json=body)["task_id"])
+
+    def files(self, id_or_name: str) -> Objects:
+        """The names and sizes of a model's files, each at ``/api/models/{id}/files/{name}``."""
+        return self._objects(f"/api/models/{_part(id_or_name)}/files", "files")
+
     def pull(self, source: str, *, name: str | None = None) -> str:
         """Queue fetching a model from a source that the server knows. Returns the task id at once."""
         body = {"source": source} | ({"name": name} if name else {})

@@ -61,6 +61,7 @@ class Phase(StrEnum):
     EMBEDDING = "embedding"
     INDEXING = "indexing"
     SAVING = "saving"
+    CHECKING = "checking"
     REGISTERING = "registering"
 
 

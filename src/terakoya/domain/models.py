@@ -16,6 +16,10 @@ class ModelKind(StrEnum):
     """A PEFT adapter; ``parent_id`` is its base."""
     FULL = "full"
     """A whole model that a run of ours tuned; ``parent_id`` is where it started."""
+    MERGED = "merged"
+    """A base with an adapter in its weights, as a Transformers folder; ``parent_id`` is the adapter."""
+    EXPORT = "export"
+    """Another form of a model, to be used elsewhere; ``parent_id`` is what it was made of."""
     EMBEDDER = "embedder"
     """Turns texts into vectors for retrieval; neither tuned nor chatted with."""
 
@@ -45,6 +49,11 @@ class ModelInfo:
     def can_answer(self) -> bool:
         """Whether it writes text: what can be chatted with, tuned, or built upon."""
         return self.kind is not ModelKind.EMBEDDER
+
+    @property
+    def can_be_tuned(self) -> bool:
+        """Whether it has whole weights of its own to go on from."""
+        return self.kind in (ModelKind.BASE, ModelKind.FULL, ModelKind.MERGED)
 
 
 @dataclass(frozen=True, slots=True)

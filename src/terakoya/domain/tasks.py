@@ -15,6 +15,8 @@ from typing import Any
 class TaskKind(StrEnum):
     TRAINING = "training"
     PULL = "pull"
+    EXPORT = "export"
+    """Merging an adapter too."""
     INGEST = "ingest"
     REBUILD = "rebuild"
 

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from terakoya.exceptions import ModelLoadError, UnsafeArtifact
+from terakoya.domain.models import ModelArtifact
+from terakoya.exceptions import InvalidConfig, ModelLoadError, UnsafeArtifact
 from terakoya.models.gguf_header import read_gguf_header
 from terakoya.models.safetensors_header import read_safetensors_header
 
@@ -27,7 +28,7 @@ TEXT_LIMITS_BYTES = {
     ".md": 4 << 20,
 }
 ALLOWED_SUFFIXES = frozenset({*WEIGHT_SUFFIXES, *TEXT_LIMITS_BYTES, ".model"})
-ALLOWED_NAMES = frozenset({"LICENSE", "NOTICE"})
+ALLOWED_NAMES = frozenset({"LICENSE", "NOTICE", "Modelfile"})
 MAX_TEMPLATE_CHARS = 128 << 10
 MAX_FILES = 1000
 _SMALL_JSON_BYTES = 4 << 20
@@ -125,6 +126,19 @@ def loader_type_of(path: Path) -> str:
         f"the folder {path.name!r} is no model: it needs config.json with safetensors, a PEFT adapter "
         "(adapter_config.json) or a .gguf file"
     )
+
+
+def check_mergeable(artifact: ModelArtifact) -> None:
+    """Raises: InvalidConfig unless it is an adapter on weights that are not quantised."""
+    if artifact.base is None:
+        raise InvalidConfig(f"{artifact.info.name!r} is a whole model: there is nothing to merge; an adapter can be")
+    base = artifact.root
+    if loader_type_of(base.path) == "gguf":
+        raise InvalidConfig(f"the base {base.info.name!r} is a GGUF file; adapters are merged into safetensors only")
+    if "quantization_config" in read_json(base.path / "config.json"):
+        raise InvalidConfig(
+            f"the weights of {base.info.name!r} are quantised; adapters are merged into whole ones only"
+        )
 
 
 def describe_folder(path: Path) -> FolderFacts:

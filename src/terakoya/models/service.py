@@ -13,10 +13,11 @@ from typing import Any, Protocol
 
 from terakoya.domain.datasets import Message
 from terakoya.domain.models import ModelArtifact, ModelInfo
-from terakoya.domain.names import check_name, name_key
+from terakoya.domain.names import check_name, did_you_mean, name_key
 from terakoya.domain.ports import ModelRepository, TaskQueue
 from terakoya.domain.tasks import Launch, Task, TaskKind
-from terakoya.exceptions import AppException, Conflict, InvalidConfig
+from terakoya.exceptions import AppException, Conflict, InvalidConfig, NotFound
+from terakoya.models.artifacts import check_mergeable, loader_type_of
 from terakoya.models.client import AnswerPart
 from terakoya.models.sources import FolderSource, WheelSource, resolve_source
 from terakoya.models.wire import AS_USUAL, Sampling, artifact_to_json
@@ -26,6 +27,7 @@ MAX_MESSAGES = 500
 MAX_MODELS = 4
 MAX_NEW_TOKENS = 2048
 MAX_TEMPERATURE = 2.0
+EXPORT_FORMATS = ("safetensors", "gguf-f16", "gguf-q8_0")
 
 
 class ChatClient(Protocol):
@@ -42,6 +44,10 @@ class ChatClient(Protocol):
         sampling: Sampling = AS_USUAL,
         text: str | None = None,
     ) -> AsyncGenerator[AnswerPart, None]: ...
+
+    async def load(self, artifact: ModelArtifact) -> dict[str, Any]: ...
+
+    async def unload(self, artifact: ModelArtifact) -> None: ...
 
 
 class ModelService:
@@ -93,9 +99,7 @@ class ModelService:
             raise InvalidConfig(f"{source!r} is a whole model and takes no base; got {base!r}")
         default = resolved.id if isinstance(resolved, WheelSource) else resolved.path.name
         wanted = check_name(name or default)
-        taken = [model.name for model in self._repository.list_models() if name_key(model.name) == name_key(wanted)]
-        if taken:
-            raise Conflict(f"there is already a model {taken[0]!r}; choose another name or delete that model")
+        self._refuse_taken(wanted)
         parent = None if base is None else self._repository.find(base)
         if parent is not None and not parent.can_answer:
             raise InvalidConfig(f"{parent.name!r} is an embedder, which no adapter belongs to; name a chat model")
@@ -107,6 +111,11 @@ class ModelService:
             resolved={"source": resolved.text, "name": wanted, "parent_id": parent_id},
         )
 
+    def _refuse_taken(self, name: str) -> None:
+        taken = [model.name for model in self._repository.list_models() if name_key(model.name) == name_key(name)]
+        if taken:
+            raise Conflict(f"there is already a model {taken[0]!r}; choose another name or delete that model")
+
     def plan_pull(self, task: Task, task_dir: Path) -> Launch:
         """Return the process that fetches (a TaskPlanner)."""
         resolved = task.resolved
@@ -116,6 +125,63 @@ class ModelService:
         if resolved["parent_id"] is not None:
             spec["parent"] = artifact_to_json(self._repository.load_model(resolved["parent_id"]))
         return Launch("terakoya.processes.pull", spec)
+
+    # -- other forms --
+
+    def merge(self, id_or_name: str, *, name: str | None = None) -> Task:
+        """Start putting an adapter into its base's weights. Raises: InvalidConfig, ModelNotFound, Conflict."""
+        artifact = self._repository.load_model(id_or_name)
+        check_mergeable(artifact)
+        return self._export(artifact, "safetensors", name or f"{artifact.info.name}-merged"[:100])
+
+    def export(self, id_or_name: str, format: str, *, name: str | None = None) -> Task:
+        """Start writing a model in another form; an adapter is merged on the way.
+
+        Raises: InvalidConfig for a form that is unknown or that the model cannot have; ModelNotFound, Conflict.
+        """
+        if format not in EXPORT_FORMATS:
+            raise InvalidConfig(f"unknown format {format!r}; there are {', '.join(EXPORT_FORMATS)}")
+        artifact = self._talker(id_or_name)
+        if artifact.base is not None:
+            check_mergeable(artifact)
+        elif loader_type_of(artifact.path) == "gguf":
+            raise InvalidConfig(f"{artifact.info.name!r} is a GGUF file already; export what it was made of")
+        return self._export(artifact, format, name or f"{artifact.info.name}-{format}"[:100])
+
+    def _export(self, artifact: ModelArtifact, format: str, name: str) -> Task:
+        wanted = check_name(name)
+        self._refuse_taken(wanted)
+        request = {"model": artifact.info.name, "format": format, "name": wanted}
+        return self._tasks.submit(
+            TaskKind.EXPORT, name=wanted, request=request, resolved=request | {"model_id": artifact.info.id}
+        )
+
+    def plan_export(self, task: Task, task_dir: Path) -> Launch:
+        """Return the process that writes (a TaskPlanner)."""
+        artifact = self._repository.load_model(task.resolved["model_id"])
+        spec = {"name": task.resolved["name"], "format": task.resolved["format"], "model": artifact_to_json(artifact)}
+        return Launch("terakoya.processes.export", spec)
+
+    def file(self, id_or_name: str, name: str) -> Path:
+        """Return one of the model's files. Raises: ModelNotFound, NotFound naming those there are."""
+        folder = self._repository.load_model(id_or_name).path
+        names = sorted(path.name for path in folder.iterdir())
+        if name not in names:  # a name with a separator or ".." is none of these
+            raise NotFound(f"no file {name!r} in this model{did_you_mean(name, names)}")
+        return folder / name
+
+    def files(self, id_or_name: str) -> dict[str, int]:
+        """Return the names of the model's files with their sizes."""
+        folder = self._repository.load_model(id_or_name).path
+        return {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+
+    async def load(self, id_or_name: str) -> dict[str, Any]:
+        """Open the model in the model server; return the engine and the seconds it took."""
+        return await self._client.load(await asyncio.to_thread(self._talker, id_or_name))
+
+    async def unload(self, id_or_name: str) -> None:
+        """Close it there. Raises: Unavailable while it answers."""
+        await self._client.unload(await asyncio.to_thread(self._talker, id_or_name))
 
     # -- asking --
 

@@ -17,9 +17,9 @@ from terakoya.storage.files import sync_file, write_durably
 from terakoya.storage.json_text import to_json
 
 MANIFEST = "manifest.json"
-ALLOWED_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".jinja", ".md", ".model"})
+ALLOWED_SUFFIXES = frozenset({".safetensors", ".json", ".txt", ".jinja", ".md", ".model", ".gguf"})
 """``.model`` is a SentencePiece vocabulary. None of these can hold code."""
-ALLOWED_NAMES = frozenset({"LICENSE", "NOTICE"})
+ALLOWED_NAMES = frozenset({"LICENSE", "NOTICE", "Modelfile"})
 _SETTLED_SECONDS = 0.1
 """A file changed so recently may change again without its times showing it: its hash is not remembered."""
 

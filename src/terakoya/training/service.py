@@ -111,6 +111,8 @@ class TrainingService:
             raise InvalidConfig(
                 f"{model.name!r} is an adapter; in this version a run starts from a whole model, such as {base!r}"
             )
+        if not model.can_be_tuned:
+            raise InvalidConfig(f"{model.name!r} is an export, to be used elsewhere; train what it was made of")
         filled = with_preset(request, parameters=model.parameters)
         rows = dataset.rows - dataset.heldout_rows
         if rows <= 0:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -58,6 +58,34 @@ class PullRequest(BaseModel):
 
     source: str = Field(min_length=1, max_length=300, examples=["smollm2-135m-instruct-q4_1"])
     name: ResourceName | None = None
+
+
+class MergeRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: ResourceName | None = None
+
+
+class ExportRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    format: Literal["safetensors", "gguf-f16", "gguf-q8_0"]
+    """The GGUF forms come with an Ollama Modelfile."""
+    name: ResourceName | None = None
+
+
+class ModelFile(BaseModel):
+    name: str
+    size_bytes: int
+
+
+class FileList(BaseModel):
+    files: list[ModelFile]
+
+
+class Loaded(BaseModel):
+    engine: str
+    seconds: float
 
 
 class CompareRequest(BaseModel):

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from terakoya.api.schemas.datasets import DatasetView
 from terakoya.api.schemas.models import ModelView
 from terakoya.domain.datasets import DatasetInfo, DatasetKind
-from terakoya.domain.models import ModelInfo, ModelKind
+from terakoya.domain.models import ModelInfo
 from terakoya.training.adapters import ADAPTERS, QUANTIZATIONS
 from terakoya.training.defaults import default_learning_rate, resolve
 from terakoya.training.methods import STRATEGIES
@@ -109,9 +109,7 @@ def options_for(
     """Raises: InvalidConfig for a preset that is unknown or does not fit the chosen model."""
     known = {info.id: info for info in models}
     models = [info for info in models if info.can_answer]
-    chosen_model = next(
-        (info for info in models if info.kind != ModelKind.ADAPTER and model in (None, info.id, info.name)), None
-    )
+    chosen_model = next((info for info in models if info.can_be_tuned and model in (None, info.id, info.name)), None)
     chosen_dataset = next((info for info in datasets if dataset in (None, info.id, info.name)), None)
     resolved = None
     if chosen_model is not None and chosen_dataset is not None:
@@ -136,7 +134,7 @@ def options_for(
         defaults={
             info.id: {name: {"learning_rate": default_learning_rate(name, info.parameters)} for name in STRATEGIES}
             for info in models
-            if info.kind != ModelKind.ADAPTER
+            if info.can_be_tuned
         },
         presets=[PresetView.of(each, chosen_model) for each in PRESETS.values()],
         resolved=resolved,

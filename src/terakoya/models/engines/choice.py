@@ -60,6 +60,8 @@ class EngineChoice:
             return "xllamacpp is not installed"
         if loader_type(artifact) == "qlora":
             return "it was trained on its base in 4 bits, and answers from there"
+        if artifact.base is not None and (kind := loader_type(artifact)) != "lora":
+            return f"it adds no adapters of the type {kind!r}"
         try:
             refuse_unopenable(artifact)
         except (AppException, OSError, KeyError, ValueError, TypeError) as error:

@@ -164,7 +164,14 @@ class LlamaCppEngine:
         self._retire(whole.info.content_sha256)
         self._budget.make_room(artifact.info.name, size)
         socket = self._sockets / f"{_SOCKET}{secrets.token_hex(4)}.sock"
-        server = _open_server(model, list(adapters.values()), _pool_tokens(whole), self._threads, socket)
+        server, _ = open_server(
+            model,
+            list(adapters.values()),
+            tokens=_pool_tokens(whole),
+            slots=SLOTS,
+            threads=self._threads,
+            socket=socket,
+        )
         with self._budget.lock:
             now = self._budget.tick()
             numbers = {sha256: number for number, sha256 in enumerate(adapters)}
@@ -328,12 +335,15 @@ def _cache_bytes(whole: ModelArtifact) -> int:
 _binding = threading.Lock()
 
 
-def _open_server(model: Path, adapters: list[Path], tokens: int, threads: int, socket: Path) -> Any:
+def open_server(
+    model: Path, adapters: list[Path], *, tokens: int, slots: int, threads: int, socket: Path
+) -> tuple[Any, str]:
+    """Return llama.cpp at work, and the key for who asks it over the socket. Raises: ModelLoadError."""
     import xllamacpp
 
     params = xllamacpp.CommonParams()
     params.model.path = str(model)
-    params.n_parallel = SLOTS
+    params.n_parallel = slots
     params.kv_unified = True
     params.n_ctx = tokens
     params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
@@ -343,7 +353,8 @@ def _open_server(model: Path, adapters: list[Path], tokens: int, threads: int, s
     params.ui = False
     params.use_jinja = False
     params.hostnames = [str(socket)]
-    params.api_keys = [secrets.token_hex(32)]  # nobody is told: what is asked goes through this process
+    key = secrets.token_hex(32)
+    params.api_keys = [key]
     loras = []
     for path in adapters:
         lora = xllamacpp.CommonAdapterLoraInfo()
@@ -354,7 +365,7 @@ def _open_server(model: Path, adapters: list[Path], tokens: int, threads: int, s
     with _binding:
         before = os.umask(0o177)
         try:
-            return xllamacpp.Server(params)
+            return xllamacpp.Server(params), key
         except (RuntimeError, ValueError) as error:
             seconds = time.monotonic() - began
             raise ModelLoadError(

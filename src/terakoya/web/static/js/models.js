@@ -1,3 +1,4 @@
+import "./export.js";
 import "./pull.js";
 import { removeAfterAsking } from "./shell.js";
 
