@@ -71,6 +71,9 @@ def test_an_adapter_is_merged_exported_and_answers_as_it_did(client: Client, ser
     start = httpx.get(f"{server.url}/api/models/tuned-gguf-f16/files/model.gguf").content[:4]
     assert start == b"GGUF"
     assert httpx.get(f"{server.url}/api/models/tuned-gguf-f16/files/..%2f..%2fterakoya.db").status_code == 404
+    card = client.models.card("tuned-gguf-f16")
+    assert "- Made of: tuned" in card
+    assert "Q4_1" in card
     assert said(client, "tuned-gguf-f16")
     assert said(client, "whole")
 

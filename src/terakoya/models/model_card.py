@@ -48,7 +48,12 @@ def write_card(
     metadata["tags"] = ["terakoya", *([card["strategy"]] if is_tuned else [])]
     lines = ["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in metadata.items()), "---", ""]
     lines += [f"# {name}", "", *([notes, ""] if notes else [])]
-    lines += _tuned(card, source, license) if is_tuned else _fetched(kind, source, license, parameters)
+    if is_tuned:
+        lines += _tuned(card, source, license)
+    elif "check" in card:
+        lines += _exported(card, license, parameters)
+    else:
+        lines += _fetched(kind, source, license, parameters)
     if content_sha256 is not None:
         lines += [f"SHA-256 of the manifest: `{content_sha256}`", ""]
     return "\n".join(lines)
@@ -63,6 +68,24 @@ def _fetched(kind: ModelKind, source: str, license: str, parameters: int) -> lis
         "",
         "Not trained here; what it can do and on what it was trained, its source says.",
         "",
+    ]
+
+
+def _exported(card: Card, license: str, parameters: int) -> list[str]:
+    check = card["check"]
+    return [
+        f"- Made of: {card['made_of']['name']} (`{card['made_of']['id']}`), base {card['base']['name']}",
+        f"- Form: {card['format']}",
+        f"- Licence: {license or 'unknown'}",
+        f"- Parameters: {parameters:,}",
+        "",
+        f"Opened again and compared with what it was made of: the likeliest next token is the same at "
+        f"{check['top1_agreement']:.2%} of {check['places']} places ({check['least_agreement']:.1%} were needed), "
+        f"log-probabilities differ by {check['largest_difference']:.3f} at most, {check['tokenized_alike']} of "
+        f"{check['prompts']} texts become the same tokens, {check['stopped_alike']} of {check['answers']} answers end "
+        "where they did.",
+        "",
+        *([f"{card['provenance']}", ""] if card.get("provenance") else []),
     ]
 
 
