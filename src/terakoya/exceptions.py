@@ -129,6 +129,20 @@ class UnsafeArtifact(ModelLoadError):
     code = "unsafe_artifact"
 
 
+class OutOfMemory(TrainingError):
+    """Memory ran low; another attempt with a smaller micro-batch may do."""
+
+    status = 507
+    code = "out_of_memory"
+
+
+class DoesNotFit(TrainingError):
+    """Memory does not suffice, however small the micro-batch."""
+
+    status = 507
+    code = "does_not_fit"
+
+
 class ModelNotFound(NotFound):
     code = "model_not_found"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import Any, cast
 
@@ -86,6 +87,12 @@ class LabelForward:
         if self.way is Way.PACKED or not flat:
             return flat
         return self._device.type == "cpu" and understands(self._causal, self._backbone)
+
+    def held(self) -> AbstractContextManager[None]:
+        """A context for backward passes that recompute activations: what a layer does is then decided there once
+        more, and must be decided alike. Other forward passes are as ever in it.
+        """
+        return _attention(self._causal, ATTENTION if self.way is Way.PACKED else None)
 
     def losses(self, rows: Sequence[Row]) -> Tensor:
         """Return the loss of each label, row after row: [labels], float32, differentiable."""

@@ -28,6 +28,7 @@ def main(context: WorkerContext) -> Outcome:
         attempt=context.attempt,
         observer=context.observer,
         requested_action=context.requested_action,
+        give_up=context.give_up,
     )
     return run.execute()
 

@@ -4,6 +4,7 @@ catches every exception. Light to import; knows nothing of the database, nor of 
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -52,10 +53,22 @@ class WorkerContext:
     observer: EventWriter
     heartbeat: Heartbeat = field(repr=False)
 
+    def give_up(self, error: AppException) -> None:
+        """Record the error and end this process now, without unwinding, from any thread: memory may be gone any
+        moment.
+        """
+        with contextlib.suppress(StorageFull, OSError):
+            write_outcome(self.task_dir, _failed(error, self.attempt))
+        os._exit(1)
+
     def requested_action(self) -> Action | None:
         """To be asked at each step boundary or tick of progress; a worker that asks lives."""
         self.heartbeat.beat()
         return requested_action(self.task_dir)
+
+
+def _failed(error: AppException, attempt: int) -> Outcome:
+    return Outcome(TaskState.FAILED, attempt, error=str(error), error_code=error.code)
 
 
 def run_worker(main: Callable[[WorkerContext], Outcome]) -> NoReturn:
@@ -74,7 +87,7 @@ def run_worker(main: Callable[[WorkerContext], Outcome]) -> NoReturn:
         outcome = main(context)
     except AppException as error:
         traceback.print_exc()
-        outcome = Outcome(TaskState.FAILED, attempt, error=str(error), error_code=error.code)
+        outcome = _failed(error, attempt)
     except Exception as error:  # noqa: BLE001  the one place of a worker where every failure is recorded
         traceback.print_exc()
         text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

@@ -29,6 +29,9 @@ _Found = TypeVar("_Found", HeldoutScores, CanaryScores)
 _Progress = Callable[[int], None]
 """Hears how much of a phase is done; raises if the run is to end."""
 
+MOST_EVALUATED_TOKENS = 2048
+"""At once, where memory allows."""
+
 
 class Tick(Protocol):
     """Tells progress; raises if the run is to end."""
@@ -56,6 +59,7 @@ class Judge:
     tick: Tick
     autocast: Callable[[], AbstractContextManager[Any]]
     compute_type: str
+    batch_tokens: int = MOST_EVALUATED_TOKENS
 
     def judge(
         self, strategy: TrainingStrategy, module: nn.Module, load_base: Callable[[], LoadedModel]
@@ -127,6 +131,7 @@ class Judge:
                 self.tokenizer,
                 self.heldout,
                 max_new_tokens=self.spec.resolved.max_new_tokens,
+                batch_tokens=self.batch_tokens,
                 progress=told,
             )
             return with_worse_answers(scores, module, self.heldout_rejected, progress=told)
@@ -135,7 +140,11 @@ class Judge:
         place = len(self.heldout)
         with self.autocast():
             return evaluate_canaries(
-                module, self.tokenizer, canary_set(language), progress=lambda done, _: progress(place + done)
+                module,
+                self.tokenizer,
+                canary_set(language),
+                batch_tokens=self.batch_tokens,
+                progress=lambda done, _: progress(place + done),
             )
 
     def _progress(self, phase: Phase, languages: list[str]) -> _Progress:

@@ -161,7 +161,7 @@ class PlanService:
         if measured is not None:
             machine = replace(machine, device=measured.device)
         basis = self._basis(model, artifact, resolved, measured)
-        disk = DiskNeed.of(basis.trained.parameters)
+        disk = DiskNeed.of(basis.trained.parameters, keeps_best=resolved.early_stopping_patience is not None)
         found = estimate(
             resolved,
             basis,

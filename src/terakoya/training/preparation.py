@@ -51,6 +51,14 @@ class EncodedMaterial:
         return len(self.train) // self.rows_per_example
 
     @property
+    def longest_example(self) -> int:
+        """Tokens of all rows of one: an example is never cut in two."""
+        each = self.rows_per_example
+        lengths = [len(row.input_ids) for row in self.train]
+        trained = max(sum(lengths[start : start + each]) for start in range(0, len(lengths), each))
+        return max(trained, self.longest)
+
+    @property
     def longest(self) -> int:
         return max(len(row.input_ids) for row in (*self.train, *self.heldout, *self.heldout_rejected))
 

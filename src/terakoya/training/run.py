@@ -9,8 +9,8 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,7 +20,7 @@ from torch import nn
 
 from terakoya.domain.events import EventType, Observer, Phase
 from terakoya.domain.tasks import CHECKPOINTS, Outcome, TaskState
-from terakoya.exceptions import InvalidConfig
+from terakoya.exceptions import AppException, InvalidConfig, StorageFull
 from terakoya.models.base_loader import LoadedModel
 from terakoya.models.factory import create_model_loader, loader_type
 from terakoya.models.label_forward import LabelForward, Way
@@ -32,14 +32,18 @@ from terakoya.training.curve import curve_of
 from terakoya.training.decisions import Decisions
 from terakoya.training.engine.batching import StepPlan
 from terakoya.training.engine.checkpoint import Checkpoints, Position
+from terakoya.training.engine.checkpoint_size import DiskNeed
 from terakoya.training.engine.evaluation_plan import EvaluationPlan, plan_evaluation
-from terakoya.training.engine.fit import ModelShape, get_optimal_batch_size, optimizer_bytes
+from terakoya.training.engine.fit import Costs, ModelShape, Trained, choose_fit, optimizer_bytes
 from terakoya.training.engine.lanes import lane_count
 from terakoya.training.engine.loop import LoopResult, Stop, TrainingLoop, make_optimizer
 from terakoya.training.engine.schedule import Schedule
-from terakoya.training.judging import Judge
+from terakoya.training.fitting import FitInForce, keep_fit, next_fit
+from terakoya.training.judging import MOST_EVALUATED_TOKENS, Judge
 from terakoya.training.keeping import keep
 from terakoya.training.long_rows_text import long_rows_text
+from terakoya.training.measurements import Measurements, measurement_key
+from terakoya.training.memory_guard import MemoryGuard
 from terakoya.training.methods import STRATEGIES
 from terakoya.training.objectives.methods import OBJECTIVES
 from terakoya.training.objectives.objective import Objective, Start
@@ -60,8 +64,8 @@ REFERENCE = "reference.json"
 EVENTS = "events.jsonl"
 
 
-_ENDS = {Stop.CANCEL: TaskState.CANCELLED, Stop.PAUSE: TaskState.PAUSED}
-"""What a run has come to that was asked to stop without a result."""
+_ENDS = {Stop.CANCEL: TaskState.CANCELLED, Stop.PAUSE: TaskState.PAUSED, Stop.MEMORY: TaskState.FAILED}
+"""What a run has come to that is to stop without a result."""
 
 
 class RunStopped(Exception):
@@ -86,7 +90,9 @@ class Prepared:
     plan: StepPlan
     evaluation: EvaluationPlan
     sampling: Sampling
-    budget_tokens: int
+    shape: ModelShape
+    trained: Trained
+    fit: FitInForce
     effective: dict[str, Any]
 
 
@@ -100,27 +106,36 @@ class TrainingRun:
         attempt: int,
         observer: Observer,
         requested_action: Callable[[], str | None],
+        give_up: Callable[[AppException], None] | None = None,
     ) -> None:
+        """``give_up``: record the error as the outcome and end this process now, from any thread."""
         self.spec = spec
         self.task_id = task_id
         self.task_dir = task_dir
         self.attempt = attempt
         self.observer = observer
-        self.requested_action = requested_action
+        self.asked = requested_action
+        self.memory = MemoryGuard(task_dir, observer, give_up)
         self.device = training_device()
         self.started = time.monotonic()
 
     def execute(self) -> Outcome:
         """Raises: AppException for everything that is wrong with request, model, data or machine."""
         try:
-            with self._tracked(), ResourceWatch(self.observer, self.device):
+            with self._tracked(), ResourceWatch(self.observer, self.device), self.memory.watch():
                 prepared = self._prepare()
                 trained = self._train(prepared)
                 if trained.stop in _ENDS:
                     raise RunStopped(trained.stop)
                 return self._conclude(prepared, trained)
         except RunStopped as stopped:
+            if stopped.stop is Stop.MEMORY:
+                raise self.memory.error() from None
             return Outcome(_ENDS[stopped.stop], self.attempt)
+
+    def requested_action(self) -> str | None:
+        """Return what a person asked for, or that memory runs low while something can be done about it."""
+        return self.asked() or (Stop.MEMORY if self.memory.is_low else None)
 
     @contextmanager
     def _tracked(self) -> Iterator[None]:
@@ -182,7 +197,13 @@ class TrainingRun:
         sampling = choose_samples(
             resolved, encoded.heldout if objective.encoding.asks else [], loaded.tokenizer, context=shape.context
         )
-        budget = self._budget(strategy, module, shape, encoded)
+        trained = Trained(
+            sum(parameter.numel() for parameter in strategy.trained_parameters(module).values()),
+            is_adapter=not strategy.trains_whole_model,
+            low_precision=low_precision,
+        )
+        self._refuse_full_disk(trained)
+        fit = self._fit(module, shape, trained, encoded)
         effective = {
             "device": str(self.device),
             "threads": torch.get_num_threads(),
@@ -191,7 +212,8 @@ class TrainingRun:
             "forward": str(forward.way),
             "lanes": self._lanes(forward, encoded, plan),
             "shares_prefix": forward.shares_prefix,
-            "micro_batch_tokens": budget,
+            "micro_batch_tokens": fit.budget_tokens,
+            "gradient_checkpointing": fit.gradient_checkpointing,
             "rows": encoded.examples,
             "heldout_rows": len(encoded.heldout),
             "longest_row_tokens": encoded.longest,
@@ -214,7 +236,9 @@ class TrainingRun:
             plan,
             evaluation,
             sampling,
-            budget,
+            shape,
+            trained,
+            fit,
             effective,
         )
 
@@ -320,22 +344,71 @@ class TrainingRun:
         tokens = sum(len(row.input_ids) for row in material.train) / plan.steps_per_epoch
         return lane_count(threads=torch.get_num_threads(), tokens_per_step=tokens)
 
-    def _budget(
-        self, strategy: TrainingStrategy, module: nn.Module, shape: ModelShape, material: EncodedMaterial
-    ) -> int:
-        """Return the micro-batch in tokens that memory allows; one row must fit whatever the estimate says."""
-        trained = sum(parameter.numel() for parameter in strategy.trained_parameters(module).values())
-        free = available_memory_bytes(self.device) - optimizer_bytes(trained)
-        budget = get_optimal_batch_size(shape, free, device_type=self.device.type)
-        if budget >= material.longest:
-            return budget
-        self.observer.notify(
-            EventType.WARNING,
-            code="memory_is_tight",
-            message=f"memory for about {budget} tokens at once is free, the longest row has {material.longest}; "
-            "trying one row at a time. A smaller max_length or fewer other programs would help",
+    def _refuse_full_disk(self, trained: Trained) -> None:
+        """Raises: StorageFull if checkpoints and result would not fit; nothing has been computed yet."""
+        need = DiskNeed.of(trained.parameters, keeps_best=self.spec.resolved.early_stopping_patience is not None)
+        written = sum(path.stat().st_size for path in self.task_dir.rglob("*") if path.is_file())
+        if (shortage := need.shortage(shutil.disk_usage(self.task_dir).free + written)) is not None:
+            raise StorageFull(shortage)
+
+    def _fit(self, module: nn.Module, shape: ModelShape, trained: Trained, material: EncodedMaterial) -> FitInForce:
+        """Choose, or take over, the micro-batch and whether activations are recomputed; say so where it matters.
+
+        Raises: DoesNotFit after an attempt that ran out of memory with the smallest there is; InvalidConfig if the
+        model's code cannot recompute and is to.
+        """
+        wish = self.spec.resolved.gradient_checkpointing
+        longest = material.longest_example
+        able = bool(getattr(module, "supports_gradient_checkpointing", False))
+        if wish == "on" and not able:
+            raise InvalidConfig("this model's code cannot recompute activations; gradient_checkpointing 'off' works")
+        chosen = choose_fit(
+            shape,
+            trained,
+            available_memory_bytes(self.device) - optimizer_bytes(trained.parameters),
+            longest=longest,
+            gradient_checkpointing=wish if able else "off",
+            device_type=self.device.type,
+            costs=self.measured_costs(trained),
         )
-        return material.longest
+        may_recompute = able and wish == "auto"
+        fit, failed = next_fit(
+            self.task_dir, chosen, attempt=self.attempt, longest=longest, may_recompute=may_recompute
+        )
+        self._tell_fit(fit, failed, chosen.is_tight, longest)
+        keep_fit(self.task_dir, fit)
+        self.memory.guards(fit, longest=longest, may_recompute=may_recompute)
+        if fit.gradient_checkpointing:
+            cast(Any, module).activation_checkpointing_enable({"use_reentrant": False})
+        return fit
+
+    def measured_costs(self, trained: Trained) -> Costs | None:
+        """Return what a micro-batch takes by a measurement for this model and method, if there is one."""
+        if self.spec.measurements is None:
+            return None
+        key = measurement_key(self.spec.model.info.content_sha256, self.spec.resolved, self.spec.threads)
+        measured = Measurements(self.spec.measurements).measured(key)
+        fits = measured is not None and (measured.compute_type != "float32") == trained.low_precision
+        return measured.bytes if measured is not None and fits else None
+
+    def _tell_fit(self, fit: FitInForce, failed: FitInForce | None, is_tight: bool, longest: int) -> None:
+        if failed is not None:
+            how = "recomputing activations" if fit.gradient_checkpointing > failed.gradient_checkpointing else "that"
+            message = (
+                f"attempt {failed.attempt} ran out of memory with up to {failed.budget_tokens:,} tokens at once; going "
+                f"on with {fit.budget_tokens:,}" + ("" if how == "that" else f", {how}")
+            )
+            self.observer.notify(EventType.WARNING, code="smaller_micro_batch", message=message)
+        elif fit.gradient_checkpointing and self.spec.resolved.gradient_checkpointing == "auto":
+            message = "memory is short: activations are recomputed, which makes steps about a third to a half slower"
+            self.observer.notify(EventType.WARNING, code="recomputing", message=message)
+        if is_tight:
+            self.observer.notify(
+                EventType.WARNING,
+                code="memory_is_tight",
+                message=f"by the estimate the free memory does not suffice for the longest row, {longest:,} tokens; "
+                "trying one row at a time. A smaller max_length or fewer other programs would help",
+            )
 
     def _train(self, prepared: Prepared) -> LoopResult:
         resolved = self.spec.resolved
@@ -367,7 +440,8 @@ class TrainingRun:
             watch=self._watch(prepared),
             lanes=prepared.effective["lanes"],
         )
-        trained = loop.run(position or Position(budget_tokens=prepared.budget_tokens))
+        with prepared.forward.held() if prepared.fit.gradient_checkpointing else nullcontext():
+            trained = loop.run(_fitted(position or Position(), prepared.fit))
         if trained.stop not in _ENDS:
             self._take_the_best(trained, checkpoints, parameters)
         return trained
@@ -478,6 +552,7 @@ class TrainingRun:
             tick=self.tick,
             autocast=prepared.accelerator.autocast,
             compute_type=effective["compute_type"],
+            batch_tokens=min(prepared.fit.budget_tokens, MOST_EVALUATED_TOKENS),
         )
         scores = judge.judge(prepared.strategy, prepared.module, self.load_base)
         seconds = round(time.monotonic() - self.started, 1)
@@ -504,6 +579,12 @@ class TrainingRun:
         """
         parts = [self.spec.request, self.spec.model.info.content_sha256, self.spec.dataset_sha256]
         return hashlib.sha256(to_json(parts)).hexdigest()
+
+
+def _fitted(position: Position, fit: FitInForce) -> Position:
+    """Return the position under the fit in force; what a GPU had to reduce during the attempt stays reduced."""
+    budget = min(position.budget_tokens or fit.budget_tokens, fit.budget_tokens)
+    return replace(position, budget_tokens=budget, gradient_checkpointing=fit.gradient_checkpointing)
 
 
 def _told(effective: dict[str, Any]) -> str:

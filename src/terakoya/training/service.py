@@ -153,6 +153,7 @@ class TrainingService:
             evaluation_cache=self._folders.cache / "evaluations",
             threads=self._threads,
             mlflow_uri=self._mlflow_uri,
+            measurements=self._folders.cache / "measurements",
         )
 
     def get(self, task_id: str) -> Task:
@@ -209,7 +210,8 @@ class TrainingService:
         which looks again before its first step; here it counts as nothing.
         """
         trained = model.parameters if resolved.adapter is None else 0
-        return DiskNeed.of(trained).shortage(shutil.disk_usage(self._folders.cache).free)
+        need = DiskNeed.of(trained, keeps_best=resolved.early_stopping_patience is not None)
+        return need.shortage(shutil.disk_usage(self._folders.cache).free)
 
     def _free_name(self, request: TrainingRequest, dataset: str) -> str:
         """Return the name asked for, or a made one with a number if need be. Raises: Conflict, InvalidConfig."""

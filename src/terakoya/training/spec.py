@@ -28,6 +28,8 @@ class RunSpec:
     threads: int
     """0 takes every core."""
     mlflow_uri: str | None = None
+    measurements: Path | None = None
+    """Where what was measured of this machine is kept, if it is."""
 
     def to_json(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in self.__slots__}
@@ -36,6 +38,7 @@ class RunSpec:
             "model": artifact_to_json(self.model),
             "rows_path": str(self.rows_path),
             "evaluation_cache": str(self.evaluation_cache),
+            "measurements": None if self.measurements is None else str(self.measurements),
         }
 
     @classmethod
@@ -49,5 +52,6 @@ class RunSpec:
                 "model": artifact_from_json(fields["model"]),
                 "rows_path": Path(fields["rows_path"]),
                 "evaluation_cache": Path(fields["evaluation_cache"]),
+                "measurements": None if fields["measurements"] is None else Path(fields["measurements"]),
             }
         )

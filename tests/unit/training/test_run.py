@@ -7,6 +7,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,8 +22,9 @@ from terakoya.domain.datasets import Example, Message, Split
 from terakoya.domain.events import EventType, Phase
 from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
 from terakoya.domain.tasks import Outcome, TaskState
-from terakoya.exceptions import InvalidConfig, InvalidDataset, StorageFull
+from terakoya.exceptions import InvalidConfig, InvalidDataset, OutOfMemory, StorageFull
 from terakoya.models import probe
+from terakoya.models.artifacts import check_folder
 from terakoya.models.factory import create_model_loader, loader_type
 from terakoya.training.defaults import resolve
 from terakoya.training.engine import checkpoint
@@ -434,3 +436,61 @@ def test_damaged_rows_are_named(bench: Bench) -> None:
     bench.rows.write_bytes(b"{")
     with pytest.raises(InvalidDataset, match="line 1"):
         bench.run()
+
+
+@pytest.mark.parametrize("way", ["fused", "packed"])
+@pytest.mark.parametrize(("strategy", "file"), [("lora", "adapter_model"), ("full", "model")])
+def test_recomputed_activations_learn_the_same(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch, strategy: str, file: str, way: str
+) -> None:
+    if way == "packed":
+        monkeypatch.setattr("terakoya.models.label_forward.understands", lambda *_: False)
+    for wish in ("off", "on"):
+        outcome = bench.run(task=wish, gradient_checkpointing=wish, strategy=strategy)
+        assert outcome.result["effective"]["gradient_checkpointing"] is (wish == "on")
+        assert outcome.result["effective"]["forward"] == way
+        check_folder(bench.folder / wish / "result")
+    weights = [load_file(bench.folder / wish / "result" / f"{file}.safetensors") for wish in ("off", "on")]
+    for name, each in weights[0].items():
+        torch.testing.assert_close(each, weights[1][name], rtol=1e-4, atol=1e-6)
+
+
+def test_long_rows_are_treated_as_asked_and_that_is_said(bench: Bench) -> None:
+    rows = {}
+    for policy in ("drop", "truncate", "split"):
+        outcome = bench.run(task=policy, max_length=46, long_rows=policy)
+        rows[policy] = outcome.result["effective"]["rows"]
+    said = [event["message"] for event in bench.recorder.of(EventType.WARNING) if event["code"] == "long_rows"]
+    told = [message.partition(": ")[2] for message in said]
+    assert [text.split()[0] for text in told] == ["left", "cut", "split"]
+    assert 0 < rows["drop"] < rows["truncate"] == rows["split"] == 18
+
+
+def test_low_memory_ends_an_attempt_with_a_checkpoint_and_the_next_takes_half(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    room = [2**40]
+    monkeypatch.setattr("terakoya.training.memory_guard.host_room_bytes", lambda: room[0])
+    monkeypatch.setattr("terakoya.training.engine.memory_watch.low_water_bytes", lambda: 2**30)
+
+    def short_of_memory() -> None:
+        if bench.recorder.of(EventType.STEP):
+            room[0] = 2**29
+
+    with pytest.raises(OutOfMemory, match="up to 2,048 tokens"):
+        bench.run(max_steps=3000, requested_action=short_of_memory)
+    assert bench.recorder.of(EventType.CHECKPOINT)
+    room[0] = 2**40
+    steps = bench.recorder.of(EventType.STEP)[-1]["step"]
+    outcome = bench.run(max_steps=3000, attempt=2, requested_action=lambda: "finish" if room[0] else None)
+    assert outcome.result["effective"]["micro_batch_tokens"] == 1024
+    assert outcome.result["effective"]["steps"] >= steps
+    codes = [event["code"] for event in bench.recorder.of(EventType.WARNING)]
+    assert codes[:2] == ["memory_low", "smaller_micro_batch"]
+
+
+def test_a_full_disk_is_named_before_anything_is_computed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("terakoya.training.run.shutil.disk_usage", lambda path: SimpleNamespace(free=1_000_000))
+    with pytest.raises(StorageFull, match=r"writes about 0.\d+ GB"):
+        bench.run()
+    assert Phase.TRAINING not in bench.phases()

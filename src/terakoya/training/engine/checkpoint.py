@@ -40,6 +40,8 @@ class Position:
     """Optimizer steps taken."""
     budget_tokens: int | None = None
     """The micro-batch budget in force: it shapes rounding, so a resumed run keeps it."""
+    gradient_checkpointing: bool = False
+    """Whether activations are recomputed, which shapes rounding too."""
     trained_tokens: int = 0
     training_seconds: float = 0.0
     watching_seconds: float = 0.0

@@ -21,8 +21,9 @@ class DiskNeed:
     """Both, with a tenth to spare."""
 
     @classmethod
-    def of(cls, trained_parameters: int) -> DiskNeed:
-        checkpoints = (KEPT_CHECKPOINTS + 1) * _CHECKPOINT_BYTES * trained_parameters
+    def of(cls, trained_parameters: int, *, keeps_best: bool = False) -> DiskNeed:
+        """``keeps_best``: early stopping keeps the best one besides."""
+        checkpoints = (KEPT_CHECKPOINTS + 1 + keeps_best) * _CHECKPOINT_BYTES * trained_parameters
         result = _RESULT_BYTES * trained_parameters + _SMALL_FILES
         return cls(checkpoints, result, int((checkpoints + result) * _MARGIN))
 
@@ -31,8 +32,8 @@ class DiskNeed:
         if self.needed_bytes <= free_bytes:
             return None
         return (
-            f"the run writes about {self.needed_bytes / 1e9:.2f} GB ({KEPT_CHECKPOINTS + 1} checkpoints and the "
-            f"result) and {free_bytes / 1e9:.2f} GB are free in the data folder; free some space"
+            f"the run writes about {self.needed_bytes / 1e9:.2f} GB (checkpoints and the result) "
+            f"and {free_bytes / 1e9:.2f} GB are free in the data folder; free some space"
         )
 
     def to_json(self) -> dict[str, int]:

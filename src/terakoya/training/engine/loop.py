@@ -20,7 +20,7 @@ from accelerate import Accelerator
 from torch import Tensor, nn
 
 from terakoya.domain.events import EventType, Observer
-from terakoya.exceptions import TrainingError
+from terakoya.exceptions import DoesNotFit, TrainingError
 from terakoya.models.label_forward import LabelForward
 from terakoya.models.packing import Row, shared_prefix
 from terakoya.training.continual.regulariser import Regulariser
@@ -42,6 +42,8 @@ class Stop(StrEnum):
     FINISH = "finish"
     PAUSE = "pause"
     EARLY = "early_stopping"
+    MEMORY = "out_of_memory"
+    """Memory runs low: there is time for a checkpoint."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,9 +240,9 @@ class TrainingLoop:
         torch.cuda.empty_cache()
         longest = max(self.lengths[row] for row in chosen)
         if budget <= longest:
-            raise TrainingError(
+            raise DoesNotFit(
                 f"step {step} has a row of {longest} tokens that does not fit into GPU memory even alone; "
-                f"a max_length below {longest} leaves such rows out"
+                f"a max_length below {longest} with long_rows 'drop', 'truncate' or 'split' would work"
             )
         smaller = max(budget // 2, longest)
         self.observer.notify(
