@@ -86,7 +86,7 @@ class Workshop:
         spec = RunSpec(
             name="tuned",
             request=request.model_dump(mode="json", exclude_unset=True),
-            resolved=resolve(request, parameters=100_000, rows=18),
+            resolved=resolve(request, parameters=100_000, rows=18, kind=self.kind),
             model=self.model,
             dataset_id="data_x",
             dataset_name="boxes",
@@ -104,6 +104,11 @@ class Workshop:
             observer=self.heard,
             requested_action=asked,
         ).execute()
+
+    @property
+    def kind(self) -> DatasetKind:
+        """Of a data set that the request's objective learns from, whatever its rows turn out to be."""
+        return OBJECTIVES.load(self.fields.get("objective", "supervised")).learns_from[0]
 
     def report(self, task: str = "task") -> dict[str, Any]:
         report: dict[str, Any] = json.loads((self.folder / task / "report.json").read_bytes())

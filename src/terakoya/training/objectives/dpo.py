@@ -62,7 +62,7 @@ def _reference(start: Start) -> dict[int, tuple[float, float]]:
     was_training = start.module.training
     start.module.eval()
     try:
-        with torch.inference_mode(), start.autocast():
+        with torch.no_grad(), start.autocast():
             found = log_likelihoods(start.forward, rows, progress=start.tick)
     finally:
         start.module.train(was_training)
