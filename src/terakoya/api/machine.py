@@ -8,13 +8,15 @@ import os
 import platform
 import shutil
 import subprocess
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
 
 from terakoya import __version__
-from terakoya.api.schemas.system import Cpu, Disk, Gpu, Memory, Protection, SystemView
+from terakoya.api.schemas.system import Cpu, Disk, Gpu, Memory, ModelServer, Protection, SystemView
 from terakoya.config import Settings
+from terakoya.models.client import ModelServerClient
 from terakoya.security.confinement import confinement
 from terakoya.security.keys import is_loopback
 
@@ -22,7 +24,7 @@ MIB = 2**20
 _WANTED_INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
 
 
-def system_view(settings: Settings) -> SystemView:
+def system_view(settings: Settings, model_server: ModelServer) -> SystemView:
     memory = psutil.virtual_memory()
     disk = shutil.disk_usage(settings.data_dir)
     return SystemView(
@@ -34,8 +36,28 @@ def system_view(settings: Settings) -> SystemView:
         memory=Memory(total_bytes=memory.total, available_bytes=memory.available),
         disk=Disk(total_bytes=disk.total, free_bytes=disk.free),
         gpu=_gpus(),
+        engines=engines(),
+        model_server=model_server,
         protections=protections(settings),
     )
+
+
+async def model_server_view(client: ModelServerClient) -> ModelServer:
+    return ModelServer(running=client.is_running, **await client.open_models())
+
+
+def engines() -> dict[str, Protection]:
+    return {
+        "llama.cpp": _engine("xllamacpp", "Llama models and their LoRA adapters, on a CPU: eight answers at once"),
+        "pytorch": _engine("torch", "all other models, and any on a GPU"),
+    }
+
+
+def _engine(package: str, detail: str) -> Protection:
+    try:
+        return Protection(active=True, detail=f"{detail} ({package} {version(package)})")
+    except PackageNotFoundError:
+        return Protection(active=False, detail=f"{package} is not installed")
 
 
 def protections(settings: Settings) -> dict[str, Protection]:

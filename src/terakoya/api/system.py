@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from terakoya.api.dependencies import ContainerDep
-from terakoya.api.machine import system_view
+from terakoya.api.machine import model_server_view, system_view
 from terakoya.api.metrics import task_registry
 from terakoya.api.schemas.system import Status, SystemView
 from terakoya.exceptions import Unavailable
@@ -31,8 +32,9 @@ def get_readiness(request: Request, container: ContainerDep) -> Status:
 
 
 @router.get("/api/system")
-def get_system(container: ContainerDep) -> SystemView:
-    return system_view(container.settings)
+async def get_system(container: ContainerDep) -> SystemView:
+    server = await model_server_view(container.model_client)
+    return await run_sync(system_view, container.settings, server)
 
 
 @router.get("/metrics", response_class=PlainTextResponse)

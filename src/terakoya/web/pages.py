@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
 from terakoya.api.dependencies import ContainerDep, Datasets, Models, SettingsDep, Training
-from terakoya.api.machine import system_view
+from terakoya.api.machine import model_server_view, system_view
 from terakoya.domain.models import ModelInfo
 from terakoya.models.sources import STARTERS
 from terakoya.training.adapters import ADAPTERS
@@ -97,13 +98,15 @@ def show_chat(request: Request, models: Models) -> HTMLResponse:
 
 
 @router.get("/system")
-def show_system(request: Request, settings: SettingsDep) -> HTMLResponse:
+async def show_system(request: Request, container: ContainerDep) -> HTMLResponse:
+    settings = container.settings
     facts = {
         "address": settings.host,
         "keys": len(settings.api_keys),
         "limit": bytes_text(settings.upload_limit_bytes),
     }
-    return render(request, "system.html", system=system_view(settings), facts=facts)
+    system = await run_sync(system_view, settings, await model_server_view(container.model_client))
+    return render(request, "system.html", system=system, facts=facts)
 
 
 @router.get("/docs")

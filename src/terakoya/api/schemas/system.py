@@ -38,6 +38,27 @@ class Protection(BaseModel):
     detail: str
 
 
+class OpenModel(BaseModel):
+    id: str
+    engine: str
+    """Which opened it, and how its weights are stored."""
+    size_bytes: int
+    adapters: int
+
+
+class OpeningModel(BaseModel):
+    name: str
+    done: int
+    total: int
+
+
+class ModelServer(BaseModel):
+    running: bool
+    models: list[OpenModel]
+    opening: list[OpeningModel]
+    """Models whose files are being made for an engine, with the tensors done and in all."""
+
+
 class SystemView(BaseModel):
     version: str
     python: str
@@ -47,5 +68,8 @@ class SystemView(BaseModel):
     memory: Memory
     disk: Disk
     gpu: list[Gpu]
+    engines: dict[str, Protection]
+    """What answers for models, with whether this machine has it."""
+    model_server: ModelServer
     protections: dict[str, Protection]
     """Each with whether this machine and these settings have it."""
