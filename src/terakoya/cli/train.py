@@ -31,7 +31,7 @@ def train(
     ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help=_("Stay and show progress and report card."))] = False,
     name: Annotated[str | None, typer.Option(help=_("Name of the model that comes out."))] = None,
-    strategy: Annotated[str | None, typer.Option(help=_("lora (default) or full."))] = None,
+    strategy: Annotated[str | None, typer.Option(help=_("lora (default), full or ewc."))] = None,
     objective: Annotated[
         str | None, typer.Option(help=_("supervised, text, dpo or orpo; by default what the data is for."))
     ] = None,
@@ -69,6 +69,19 @@ def train(
     ] = None,
     tracker: Annotated[
         list[str] | None, typer.Option(help=_("tensorboard or mlflow: send the curves there too."))
+    ] = None,
+    base: Annotated[str | None, typer.Option(help=_("What ewc trains: lora (default) or full."))] = None,
+    after: Annotated[
+        str | None, typer.Option(help=_("Go on from this model, made by ewc, as the next task of its chain."))
+    ] = None,
+    budget: Annotated[
+        float | None, typer.Option(help=_("How much worse earlier tasks may become, in nats a label (ewc)."))
+    ] = None,
+    penalty: Annotated[
+        float | None, typer.Option(help=_("A fixed lambda instead of a budget; 0 for no penalty (ewc)."))
+    ] = None,
+    replay_share: Annotated[
+        float | None, typer.Option(help=_("Share of the rows kept for later tasks; 0 keeps none (ewc)."))
     ] = None,
     seed: Annotated[int | None, typer.Option(help=_("Seed of order and initialisation."), min=0)] = None,
     priority: Annotated[
@@ -108,6 +121,9 @@ def train(
         early_stopping=_given(patience=patience) or None,
         sample_prompts=sample_prompt or None,
         trackers=tracker or None,
+        base=base,
+        after=after,
+        retention=_retention(budget, penalty, replay_share),
         preset=preset,
         priority=priority,
         limits=_given(max_hours=max_hours, no_progress_minutes=no_progress_minutes, max_restarts=max_restarts) or None,
@@ -175,6 +191,15 @@ def _named(options: dict[str, Any], field: str) -> str:
     if value is None:
         raise typer.BadParameter(_("give it here or in a recipe (--recipe FILE)"), param_hint=field.upper())
     return str(value)
+
+
+def _retention(budget: float | None, penalty: float | None, replay_share: float | None) -> dict[str, Any] | None:
+    parts = _given(
+        budget=budget,
+        regulariser=_given(strength=penalty) or None,
+        replay=_given(share=replay_share) or None,
+    )
+    return parts or None
 
 
 def _given(**options: Any) -> dict[str, Any]:

@@ -46,6 +46,7 @@ class LabelForward:
     def __init__(self, module: nn.Module, *, way: Way, share_prefix: bool = True) -> None:
         self.way = way
         self._share_prefix = share_prefix
+        self._module = module
         causal = cast(Any, module)
         self._causal = causal.get_base_model() if hasattr(causal, "get_base_model") else causal
         self._backbone: Any = getattr(self._causal, self._causal.base_model_prefix)
@@ -68,6 +69,12 @@ class LabelForward:
         finally:
             module.train(was_training)
         return cls(module, way=Way.WHOLE)
+
+    def through_modules(self) -> LabelForward:
+        """The same by the modules themselves, for who looks at what goes through them; fused passes call none."""
+        if self.way is not Way.FUSED:
+            return self
+        return LabelForward(self._module, way=Way.PACKED, share_prefix=self._share_prefix)
 
     @property
     def shares_prefix(self) -> bool:

@@ -140,6 +140,7 @@ class DataDir:
         self.documents = root / "documents"
         self.indexes = root / "indexes"
         self.tasks = root / "tasks"
+        self.chains = root / "chains"
         self.cache = root / "cache"
         self.engine_files = self.cache / "gguf"
         """Made of models for an engine, named by their contents' hashes; can be made again at any time."""
@@ -153,7 +154,7 @@ class DataDir:
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             for folder in (
                 *(self.datasets, self.documents, self.indexes, self.models),
-                *(self.tasks, self.cache, self.uploads, self.logs),
+                *(self.tasks, self.chains, self.cache, self.uploads, self.logs),
             ):
                 folder.mkdir(exist_ok=True)
         except OSError as error:
@@ -175,6 +176,10 @@ class DataDir:
 
     def index(self, collection_id: str) -> Path:
         return self._under(self.indexes, collection_id)
+
+    def chain(self, chain_id: str) -> Path:
+        """What the tasks of a chain left for the next, a folder a task."""
+        return self._under(self.chains, chain_id)
 
     def model(self, content_sha256: str) -> Path:
         """The directory of the model with this manifest hash; models of the same bytes share it."""

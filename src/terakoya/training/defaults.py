@@ -14,11 +14,14 @@ from terakoya.domain.tasks import TaskLimits
 from terakoya.exceptions import InvalidConfig
 from terakoya.training.adapters import ADAPTERS
 from terakoya.training.objectives.methods import OBJECTIVES, ObjectiveMethod, natural_objective
-from terakoya.training.request import AdapterRequest, LimitsRequest, TrainingRequest
+from terakoya.training.request import AdapterRequest, LimitsRequest, RetentionRequest, TrainingRequest
+from terakoya.training.retention import ResolvedRetention, resolve_retention
 
 # Largest parameter count -> peak learning rate. A 135M model at the 7B habit of 2e-4 hardly learns.
 _LORA_RATES = ((250e6, 2e-3), (700e6, 5e-4), (4e9, 2e-4), (math.inf, 1e-4))
 _FULL_RATES = ((250e6, 1e-4), (700e6, 5e-5), (4e9, 2e-5), (math.inf, 1e-5))
+_CHAIN_ADAPTERS = ("lora", "rslora")
+"""Those whose update of a weight is s * B A and nothing else."""
 _BATCH_SIZE = 8
 _STEPS_WORTH_TAKING = 100
 """A small dataset is repeated until about so many optimizer steps are taken, ten times at most."""
@@ -69,6 +72,9 @@ class ResolvedTraining:
     gradient_checkpointing: str = "auto"
     # -- of the objective --
     objective_settings: dict[str, float] = field(default_factory=dict)
+    # -- of a chain of tasks --
+    base: str | None = None
+    retention: ResolvedRetention | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -83,7 +89,10 @@ class ResolvedTraining:
         if adapter is not None:
             targets = adapter["targets"]
             adapter = ResolvedAdapter(**{**adapter, "targets": targets if isinstance(targets, str) else tuple(targets)})
-        return cls(**{**fields, "adapter": adapter})
+        retention = fields.get("retention")
+        if retention is not None:
+            retention = ResolvedRetention.from_json(retention)
+        return cls(**{**fields, "adapter": adapter, "retention": retention})
 
 
 def default_learning_rate(strategy: str, parameters: int, objective: str = "supervised") -> float:
@@ -114,9 +123,16 @@ def resolve(
             f"evaluation.every_steps={evaluation.every_steps} and evaluation.every_fraction="
             f"{evaluation.every_fraction:g} contradict each other; give one of them"
         )
-    if request.adapter is not None and request.strategy == "full":
-        raise InvalidConfig("strategy 'full' trains every weight and takes no 'adapter'; leave it out or use 'lora'")
+    base = (request.base or "lora") if request.strategy == "ewc" else None
+    space = base or request.strategy
+    if request.adapter is not None and space == "full":
+        raise InvalidConfig(
+            f"{'base' if base else 'strategy'} 'full' trains every weight and takes no 'adapter'; "
+            "leave it out or use 'lora'"
+        )
     objective = _objective(request.objective, kind)
+    if base is not None:
+        _check_chain(request, objective)
     if objective.encoding.rows_per_example > 1 and request.long_rows in ("truncate", "split"):
         raise InvalidConfig(
             f"objective {objective.name!r} compares whole answers, which long_rows={request.long_rows!r} would cut; "
@@ -128,11 +144,11 @@ def resolve(
         epochs = default_epochs(rows, batch_size)
     return ResolvedTraining(
         strategy=request.strategy,
-        adapter=None if request.strategy == "full" else _resolve_adapter(request),
+        adapter=None if space == "full" else _resolve_adapter(request),
         objective=objective.name,
         epochs=epochs,
         max_steps=request.max_steps,
-        learning_rate=request.learning_rate or default_learning_rate(request.strategy, parameters, objective.name),
+        learning_rate=request.learning_rate or default_learning_rate(space, parameters, objective.name),
         batch_size=batch_size,
         max_length=request.max_length,
         schedule=request.schedule.kind,
@@ -155,7 +171,24 @@ def resolve(
         long_rows=request.long_rows,
         gradient_checkpointing=request.gradient_checkpointing,
         objective_settings=objective.resolve_settings(request.objective_settings),
+        base=base,
+        retention=resolve_retention(request.retention or RetentionRequest()) if base else None,
     )
+
+
+def _check_chain(request: TrainingRequest, objective: ObjectiveMethod) -> None:
+    """Raises: InvalidConfig for what strategy ``ewc`` cannot yet protect."""
+    if objective.encoding.rows_per_example > 1:
+        raise InvalidConfig(
+            f"strategy 'ewc' learns one row an example, and objective {objective.name!r} compares "
+            f"{objective.encoding.rows_per_example}; 'supervised' or 'text' would work"
+        )
+    adapter = request.adapter or AdapterRequest()
+    if adapter.kind not in _CHAIN_ADAPTERS or adapter.quantization is not None:
+        raise InvalidConfig(
+            f"strategy 'ewc' takes adapters of kind {' or '.join(_CHAIN_ADAPTERS)} on a base in full precision; "
+            f"got kind {adapter.kind!r} and quantization {adapter.quantization!r}"
+        )
 
 
 def _frozen(value: Any) -> Any:

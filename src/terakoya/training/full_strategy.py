@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from torch import nn
 
@@ -14,8 +14,8 @@ from terakoya.training.strategy import TrainingStrategy, require_float32
 
 
 class FullTrainingStrategy(TrainingStrategy):
-    kind: ClassVar[ModelKind] = ModelKind.FULL
-    trains_whole_model: ClassVar[bool] = True
+    kind: ModelKind = ModelKind.FULL
+    trains_whole_model: bool = True
 
     def prepare(self, module: nn.Module, *, base_id: str) -> nn.Module:
         module.requires_grad_(True)

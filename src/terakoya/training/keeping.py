@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from terakoya.domain.models import ModelKind
 from terakoya.models.model_card import write_card
 from terakoya.training.spec import RunSpec
 from terakoya.training.strategy import TrainingStrategy
@@ -26,11 +27,15 @@ def keep(
     task_id: str,
     report: dict[str, Any] | None,
     effective: dict[str, Any],
+    chain: dict[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Write the result into an empty directory and return how it is to be registered."""
+    """Write the result into an empty directory and return how it is to be registered.
+
+    ``chain`` says where its link is, if it is a task of one. An adapter that went on from another has the same base.
+    """
     strategy.save(module, directory)
     tokenizer.save_pretrained(directory)
-    info = spec.model.info
+    info = (spec.model.root if strategy.kind is ModelKind.ADAPTER else spec.model).info
     judged = report or {}
     card: dict[str, Any] = {
         "strategy": spec.resolved.strategy,
@@ -40,6 +45,10 @@ def keep(
         "effective": effective,
         **{part: judged.get(part) for part in ("heldout", "verdict", "flips", "canaries", "forgetting", "cost")},
     }
+    if chain is not None:
+        before = spec.model.info
+        after = {"id": before.id, "name": before.name, "sha256": before.content_sha256}
+        card["chain"] = chain | {"after": after if chain["number"] > 1 else None}
     if strategy.loader is not None:
         card["loader"] = strategy.loader
     parameters = sum(parameter.numel() for parameter in strategy.trained_parameters(module).values())

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 from peft import LoraConfig, get_peft_model
 from torch import nn
@@ -20,8 +20,8 @@ from terakoya.training.strategy import TrainingStrategy, require_float32
 
 
 class LoRATrainingStrategy(TrainingStrategy):
-    kind: ClassVar[ModelKind] = ModelKind.ADAPTER
-    trains_whole_model: ClassVar[bool] = False
+    kind: ModelKind = ModelKind.ADAPTER
+    trains_whole_model: bool = False
 
     def __init__(self, resolved: ResolvedTraining) -> None:
         super().__init__(resolved)

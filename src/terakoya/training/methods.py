@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 STRATEGIES: Registry[type[TrainingStrategy]] = Registry(
     "training strategy",
     {
+        "ewc": "terakoya.training.ewc_strategy:EWCTrainingStrategy",
         "full": "terakoya.training.full_strategy:FullTrainingStrategy",
         "lora": "terakoya.training.lora_strategy:LoRATrainingStrategy",
     },

@@ -171,7 +171,8 @@ def recipe_fields(request: TrainingRequest, resolved: ResolvedTraining, *, model
             "patience": resolved.early_stopping_patience,
             "min_delta": resolved.early_stopping_min_delta,
         }
-    if adapter is not None:
+    pinned |= _given(base=resolved.base, retention=resolved.retention and resolved.retention.as_request())
+    if adapter is not None and request.after is None:
         targets = adapter.targets if isinstance(adapter.targets, str) else list(adapter.targets)
         pinned["adapter"] = {
             "kind": adapter.kind,

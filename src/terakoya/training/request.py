@@ -4,10 +4,9 @@ defaults: ``defaults.py`` fills those in.
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
-from pydantic.json_schema import SkipJsonSchema
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from terakoya.config import MAX_HOURS, MAX_NO_PROGRESS_MINUTES, MAX_RESTARTS, MIN_NO_PROGRESS_MINUTES
 from terakoya.data.long_rows import LongRows
@@ -22,11 +21,6 @@ ModuleName = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^\w[\w
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
-
-
-def _not_yet(value: object, what: str) -> None:
-    if value is not None:
-        raise ValueError(f"{what} is not available in this version; leave it out")
 
 
 class AdapterRequest(_Strict):
@@ -99,6 +93,38 @@ class LimitsRequest(_Strict):
     """So often in a row it is started again when its process died; a new checkpoint in between begins a new row."""
 
 
+class RegulariserRequest(_Strict):
+    """Online EWC: a penalty on moving weights that earlier tasks depend on."""
+
+    strength: float | None = Field(default=None, ge=0, le=1e12)
+    """A fixed lambda, 0 for no penalty; instead of a budget, not beside it."""
+    gamma: float = Field(default=1.0, gt=0, le=1)
+    """How much of the earlier tasks' importance is kept with each new task."""
+    sequences: int = Field(default=256, ge=1, le=4096)
+    """Training rows from which importance is estimated at the end."""
+
+
+class ReplayRequest(_Strict):
+    """Rows of each task that are kept and shown again."""
+
+    share: float = Field(default=0.02, ge=0, le=1)
+    """Of the training rows; 0 keeps no data of this task."""
+    mix: float = Field(default=0.25, ge=0, le=0.9)
+    """Share of earlier tasks' rows among the rows of an epoch; 0 shows none."""
+    soft_targets: bool | None = None
+    """Keep what the model says of each label, and learn from that; by default where rows are kept."""
+    top_k: int = Field(default=64, ge=1, le=1024)
+    """Likeliest tokens kept of each label; all others are kept as one probability."""
+    max_megabytes: int = Field(default=64, ge=1, le=4096)
+
+
+class RetentionRequest(_Strict):
+    regulariser: RegulariserRequest = RegulariserRequest()
+    replay: ReplayRequest = ReplayRequest()
+    budget: float | None = Field(default=None, gt=0, le=100)
+    """How much worse, in nats a label, earlier tasks' rows may become; lambda is calibrated and steered by it."""
+
+
 class TrainingRequest(_Strict):
     """Every field but the first two has a default that follows the model's size. Unknown fields are an error."""
 
@@ -139,9 +165,12 @@ class TrainingRequest(_Strict):
     priority: int = Field(default=NORMAL_PRIORITY, ge=MIN_PRIORITY, le=MAX_PRIORITY)
     """In the queue: the higher starts first."""
     limits: LimitsRequest = LimitsRequest()
-    base: SkipJsonSchema[None] = None
-    retention: SkipJsonSchema[None] = None
-    after: SkipJsonSchema[None] = None
+    base: Literal["lora", "full"] | None = None
+    """What strategy ``ewc`` trains: an adapter (default) or every weight."""
+    retention: RetentionRequest | None = None
+    """How strategy ``ewc`` keeps what earlier tasks taught."""
+    after: Reference | None = None
+    """A model that strategy ``ewc`` made: the run goes on from it, as the next task of its chain."""
 
     @field_validator("trackers")
     @classmethod
@@ -164,7 +193,9 @@ class TrainingRequest(_Strict):
             raise ValueError(f"unknown strategy {value!r}; available: {', '.join(STRATEGIES)}")
         return value
 
-    @field_validator("base", "retention", "after", mode="before")
-    @classmethod
-    def _no_continual_learning(cls, value: object, info: Any) -> None:
-        _not_yet(value, f"{info.field_name!r} (continual learning)")
+    @model_validator(mode="after")
+    def _continual_learning_is_ewc(self) -> Self:
+        given = [name for name in ("base", "retention", "after") if getattr(self, name) is not None]
+        if given and self.strategy != "ewc":
+            raise ValueError(f"{given[0]!r} belongs to strategy 'ewc'; this run has strategy {self.strategy!r}")
+        return self

@@ -8,7 +8,7 @@ import hashlib
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,9 @@ import torch
 from accelerate import Accelerator
 from torch import nn
 
+from terakoya.data.tokenization import EncodedExample
 from terakoya.domain.events import EventType, Observer, Phase
+from terakoya.domain.models import ModelKind
 from terakoya.domain.tasks import CHECKPOINTS, Outcome, TaskState
 from terakoya.exceptions import AppException, InvalidConfig, StorageFull
 from terakoya.models.base_loader import LoadedModel
@@ -28,6 +30,7 @@ from terakoya.models.probe import ComputeChoice, choose_compute_type
 from terakoya.models.quantization import quantize_nf4
 from terakoya.storage.files import write_durably
 from terakoya.storage.json_text import to_json
+from terakoya.training.chaining import Chained
 from terakoya.training.curve import curve_of
 from terakoya.training.decisions import Decisions
 from terakoya.training.engine.batching import StepPlan
@@ -36,8 +39,9 @@ from terakoya.training.engine.checkpoint_size import DiskNeed
 from terakoya.training.engine.evaluation_plan import EvaluationPlan, plan_evaluation
 from terakoya.training.engine.fit import Costs, ModelShape, Trained, choose_fit, optimizer_bytes
 from terakoya.training.engine.lanes import lane_count
-from terakoya.training.engine.loop import LoopResult, Stop, TrainingLoop, make_optimizer
+from terakoya.training.engine.loop import LoopResult, Stop, TrainingLoop, Watch, make_optimizer
 from terakoya.training.engine.schedule import Schedule
+from terakoya.training.ewc_strategy import EWCTrainingStrategy
 from terakoya.training.fitting import FitInForce, keep_fit, next_fit
 from terakoya.training.judging import MOST_EVALUATED_TOKENS, Judge
 from terakoya.training.keeping import keep
@@ -51,6 +55,7 @@ from terakoya.training.preparation import EncodedMaterial, encode_material, read
 from terakoya.training.resources import ResourceWatch
 from terakoya.training.sampling import Sampling, choose_samples
 from terakoya.training.spec import RunSpec
+from terakoya.training.steering import MEASUREMENTS, Canaries, SteeringWatch
 from terakoya.training.strategy import TrainingStrategy
 from terakoya.training.trackers import TRACKERS, check_available
 from terakoya.training.trackers.base import TrackedRun
@@ -62,6 +67,7 @@ RESULT = "result"
 REPORT = "report.json"
 REFERENCE = "reference.json"
 EVENTS = "events.jsonl"
+CALIBRATION = "calibration.json"
 
 
 _ENDS = {Stop.CANCEL: TaskState.CANCELLED, Stop.PAUSE: TaskState.PAUSED, Stop.MEMORY: TaskState.FAILED}
@@ -94,6 +100,10 @@ class Prepared:
     trained: Trained
     fit: FitInForce
     effective: dict[str, Any]
+    own_rows: Sequence[EncodedExample]
+    """This dataset's, without those of earlier tasks."""
+    chained: Chained | None
+    """The run's part in a chain of tasks, if it has one."""
 
 
 class TrainingRun:
@@ -161,7 +171,7 @@ class TrainingRun:
         objective = OBJECTIVES.load(resolved.objective).load()(resolved.objective_settings)
         self._phase(Phase.LOADING_MODEL, detail=self.spec.model.info.name)
         loaded = self.load_base(device="cpu" if strategy.quantizes else str(self.device))
-        shape = ModelShape.of(loaded.module.config, self.spec.model.info.parameters)
+        shape = ModelShape.of(loaded.module.config, self.spec.model.root.info.parameters)
         self._phase(Phase.TOKENIZING)
         encoded = encode_material(
             material,
@@ -181,9 +191,14 @@ class TrainingRun:
         torch.manual_seed(resolved.seed)  # an adapter's start is drawn at random
         if strategy.quantizes:  # from the full weights, as the loader of the result does it
             quantize_nf4(loaded.module, compute_dtype=compute.dtype, device=self.device)
-        if low_precision and not strategy.trains_whole_model:
-            loaded.module.to(compute.dtype)
-        module = strategy.prepare(loaded.module, base_id=self.spec.model.info.id)
+        if low_precision:
+            strategy.lower(loaded.module, compute.dtype)
+        base = self.spec.model.root if strategy.kind is ModelKind.ADAPTER else self.spec.model
+        module = strategy.prepare(loaded.module, base_id=base.info.id)
+        own_rows, chained = encoded.train, None
+        if isinstance(strategy, EWCTrainingStrategy):
+            chained = Chained.open(self.spec, strategy, module)
+            encoded, objective = chained.mixed(encoded, objective)
         accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision="bf16" if low_precision else "no")
         forward = self._choose_forward(module, encoded, accelerator)
         plan = StepPlan.of(
@@ -240,6 +255,8 @@ class TrainingRun:
             trained,
             fit,
             effective,
+            own_rows,
+            chained,
         )
 
     def _start_objective(
@@ -415,6 +432,7 @@ class TrainingRun:
         parameters = prepared.strategy.trained_parameters(prepared.module)
         optimizer = make_optimizer(parameters, weight_decay=resolved.weight_decay)
         checkpoints = Checkpoints(self.task_dir / CHECKPOINTS, fingerprint=self._fingerprint())
+        watch = self._steered(prepared, parameters, self._watch(prepared))  # before a checkpoint moves the weights
         position = checkpoints.restore(parameters, optimizer, on_skip=self._tell_skip) if self.attempt > 1 else None
         if position is not None:
             message = f"going on after step {position.step} of {prepared.plan.total_steps}, from its checkpoint"
@@ -437,7 +455,8 @@ class TrainingRun:
             checkpoint_seconds=resolved.checkpoint_minutes * 60,
             observer=self.observer,
             requested_action=self.requested_action,
-            watch=self._watch(prepared),
+            watch=watch,
+            regulariser=prepared.chained.regulariser if prepared.chained else None,
             lanes=prepared.effective["lanes"],
         )
         with prepared.forward.held() if prepared.fit.gradient_checkpointing else nullcontext():
@@ -450,6 +469,36 @@ class TrainingRun:
         self.observer.notify(
             EventType.WARNING, code="checkpoint_skipped", message=f"the checkpoint {name!r} is passed over: {reason}"
         )
+
+    def _steered(self, prepared: Prepared, parameters: dict[str, nn.Parameter], watch: Watch) -> Watch:
+        """Calibrate lambda and let the watch steer it, where the run has a forgetting budget to keep."""
+        chained = prepared.chained
+        if chained is None or not chained.is_budgeted:
+            return watch
+        canaries = Canaries.of(
+            chained.replay,
+            prepared.module,
+            prepared.forward,
+            prepared.accelerator.autocast,
+            seed=self.spec.resolved.seed,
+        )
+        self._phase(Phase.CALIBRATING)
+        controller = chained.controller(
+            canaries=canaries,
+            parameters=parameters,
+            objective=prepared.objective,
+            material=prepared.material,
+            plan=prepared.plan,
+            kept_in=self.task_dir / CALIBRATION,
+            fingerprint=self._fingerprint(),
+        )
+        self.observer.notify(
+            EventType.LOG,
+            message=f"a budget of {controller.budget:g} nats a label asks for lambda = {controller.strength:.3g} "
+            "by the probe steps; it is steered from here",
+        )
+        every = max(1, prepared.plan.total_steps // MEASUREMENTS)
+        return SteeringWatch(watch, controller, chained.regulariser, canaries, every, self.observer)
 
     def _watch(self, prepared: Prepared) -> HeldoutWatch:
         patience = self.spec.resolved.early_stopping_patience
@@ -513,6 +562,7 @@ class TrainingRun:
             ),
         }
         report = self._judge(prepared, effective, cost)
+        chain = self._leave_link(prepared)
         self._phase(Phase.SAVING)
         directory = self.task_dir / RESULT
         shutil.rmtree(directory, ignore_errors=True)
@@ -526,6 +576,7 @@ class TrainingRun:
             task_id=self.task_id,
             report=report,
             effective=effective,
+            chain=chain,
         )
         headline = {part: report[part] for part in ("heldout", "verdict", "forgetting")} if report else {}
         result = {"effective": effective, "stopped_early": stopped_early, **cost, **headline, "curve": self._curve()}
@@ -537,6 +588,18 @@ class TrainingRun:
             return curve_of(self.task_dir / EVENTS)
         except FileNotFoundError:
             return []
+
+    def _leave_link(self, prepared: Prepared) -> dict[str, Any] | None:
+        if prepared.chained is None:
+            return None
+        return prepared.chained.leave(
+            prepared.own_rows,
+            module=prepared.module,
+            parameters=prepared.strategy.trained_parameters(prepared.module),
+            forward=prepared.forward,
+            autocast=prepared.accelerator.autocast,
+            tick=lambda done, total: self.tick(Phase.ESTIMATING_IMPORTANCE, done, total),
+        )
 
     def _judge(self, prepared: Prepared, effective: dict[str, Any], cost: dict[str, Any]) -> dict[str, Any] | None:
         """Write ``report.json`` and return it; None without held-out rows."""

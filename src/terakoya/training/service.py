@@ -7,7 +7,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,11 +25,13 @@ from terakoya.exceptions import (
     StorageFull,
     TaskNotFound,
 )
+from terakoya.training.chains import CHAIN, Chains
 from terakoya.training.defaults import ResolvedTraining, resolve, resolve_limits
 from terakoya.training.engine.checkpoint_size import DiskNeed
 from terakoya.training.presets import with_preset
 from terakoya.training.recipe import recipe_fields, write_recipe
 from terakoya.training.request import TrainingRequest
+from terakoya.training.retention import ChainPlace
 from terakoya.training.spec import RunSpec
 from terakoya.training.trackers import check_available
 
@@ -44,6 +46,8 @@ class TaskFolders(Protocol):
     cache: Path
 
     def task(self, task_id: str) -> Path: ...
+
+    def chain(self, chain_id: str) -> Path: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +83,7 @@ class TrainingService:
         self._folders = folders
         self._threads = threads
         self._mlflow_uri = mlflow_uri
+        self._chains = Chains(models, folders)
         self._limits = limits or TaskLimits()
 
     def start(self, request: TrainingRequest) -> Task:
@@ -96,24 +101,31 @@ class TrainingService:
             TaskKind.TRAINING,
             name=name,
             request=request.model_dump(mode="json", exclude_unset=True),
-            resolved=resolved.to_json() | {"model": model.id, "dataset": dataset.id, LIMITS: asdict(checked.limits)},
+            resolved=resolved.to_json()
+            | {
+                "model": model.id,
+                "dataset": dataset.id,
+                LIMITS: asdict(checked.limits),
+                CHAIN: self._chains.id_for(request, model),
+            },
             priority=request.priority,
         )
 
     def check(self, request: TrainingRequest) -> CheckedRequest:
         """Return what the request means. Raises: ModelNotFound, DatasetNotFound, InvalidConfig, InvalidDataset."""
-        model = self._models.find(request.model)
+        model, going_on, settings = self._chains.begins_with(request)
         dataset = self._datasets.find(request.dataset)
         if not model.can_answer:
             raise InvalidConfig(f"{model.name!r} is an embedder, which is not trained; choose a chat model")
-        if model.kind is ModelKind.ADAPTER:
+        if model.kind is ModelKind.ADAPTER and request.after is None:
             base = self._models.find(model.parent_id).name if model.parent_id else "a whole model"
             raise InvalidConfig(
                 f"{model.name!r} is an adapter; in this version a run starts from a whole model, such as {base!r}"
             )
-        if not model.can_be_tuned:
+        whole = self._chains.whole(model)
+        if not whole.can_be_tuned:
             raise InvalidConfig(f"{model.name!r} is an export, to be used elsewhere; train what it was made of")
-        filled = with_preset(request, parameters=model.parameters)
+        filled = with_preset(going_on, parameters=whole.parameters)
         rows = dataset.rows - dataset.heldout_rows
         if rows <= 0:
             raise InvalidDataset(
@@ -122,7 +134,9 @@ class TrainingService:
             )
         if not dataset.heldout_rows:
             rows = round(rows * (1 - filled.evaluation.heldout_fraction))
-        resolved = resolve(filled, parameters=model.parameters, rows=rows, kind=dataset.kind)
+        resolved = resolve(filled, parameters=whole.parameters, rows=rows, kind=dataset.kind)
+        if settings is not None:
+            resolved = replace(resolved, adapter=settings)
         check_available(resolved.trackers, mlflow_uri=self._mlflow_uri)
         return CheckedRequest(filled, model, dataset, resolved, resolve_limits(filled.limits, self._limits))
 
@@ -134,11 +148,19 @@ class TrainingService:
             ResolvedTraining.from_json(task.resolved),
             self._models.load_model(task.resolved["model"]),
             self._datasets.find(task.resolved["dataset"]),
+            chain=self._chains.place(task),
         )
         return Launch(module=WORKER, spec=spec.to_json())
 
     def specify(
-        self, name: str, request: dict[str, Any], resolved: ResolvedTraining, model: ModelArtifact, dataset: DatasetInfo
+        self,
+        name: str,
+        request: dict[str, Any],
+        resolved: ResolvedTraining,
+        model: ModelArtifact,
+        dataset: DatasetInfo,
+        *,
+        chain: ChainPlace | None = None,
     ) -> RunSpec:
         """Return what a training process is told."""
         return RunSpec(
@@ -154,6 +176,7 @@ class TrainingService:
             threads=self._threads,
             mlflow_uri=self._mlflow_uri,
             measurements=self._folders.cache / "measurements",
+            chain=chain,
         )
 
     def get(self, task_id: str) -> Task:

@@ -11,6 +11,7 @@ from typing import Any
 from terakoya.domain.models import ModelArtifact
 from terakoya.models.wire import artifact_from_json, artifact_to_json
 from terakoya.training.defaults import ResolvedTraining
+from terakoya.training.retention import ChainPlace
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class RunSpec:
     mlflow_uri: str | None = None
     measurements: Path | None = None
     """Where what was measured of this machine is kept, if it is."""
+    chain: ChainPlace | None = None
+    """Where in which chain of tasks the run stands."""
 
     def to_json(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in self.__slots__}
@@ -39,12 +42,14 @@ class RunSpec:
             "rows_path": str(self.rows_path),
             "evaluation_cache": str(self.evaluation_cache),
             "measurements": None if self.measurements is None else str(self.measurements),
+            "chain": self.chain and self.chain.to_json(),
         }
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> RunSpec:
         """Read back; what the supervisor added beside is ignored."""
         own = {name: fields[name] for name in cls.__slots__ if name in fields}
+        chain = fields.get("chain")
         return cls(
             **own
             | {
@@ -53,5 +58,6 @@ class RunSpec:
                 "rows_path": Path(fields["rows_path"]),
                 "evaluation_cache": Path(fields["evaluation_cache"]),
                 "measurements": None if fields["measurements"] is None else Path(fields["measurements"]),
+                "chain": chain and ChainPlace.from_json(chain),
             }
         )

@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import nn
@@ -20,9 +20,9 @@ from terakoya.training.defaults import ResolvedTraining
 class TrainingStrategy(ABC):
     """One per run. A new method is a subclass and a row in ``methods.py``."""
 
-    kind: ClassVar[ModelKind]
+    kind: ModelKind
     """Of the model that comes out."""
-    trains_whole_model: ClassVar[bool]
+    trains_whole_model: bool
     """Whether the model's own weights change: they are then kept in float32 whatever the compute type."""
     loader: str | None = None
     """The type of loader that opens the result, where its files do not tell."""
@@ -31,6 +31,11 @@ class TrainingStrategy(ABC):
 
     def __init__(self, resolved: ResolvedTraining) -> None:
         self.resolved = resolved
+
+    def lower(self, module: nn.Module, dtype: torch.dtype) -> None:
+        """Put what is not trained into the compute type, before ``prepare``."""
+        if not self.trains_whole_model:
+            module.to(dtype)
 
     @abstractmethod
     def prepare(self, module: nn.Module, *, base_id: str) -> nn.Module:

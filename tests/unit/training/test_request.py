@@ -47,6 +47,18 @@ def test_model_and_dataset_suffice() -> None:
         ({"schedule": {"warmup": 0.9}}, "schedule.warmup"),
         ({"evaluation": {"heldout_fraction": 0}}, "evaluation.heldout_fraction"),
         ({"learningrate": 1e-3}, "learningrate"),
+        ({"base": "adapter"}, "base"),
+        ({"after": ""}, "after"),
+        ({"retention": {"budget": 0}}, "retention.budget"),
+        ({"retention": {"budget": -0.1}}, "retention.budget"),
+        ({"retention": {"lambda": 1}}, "retention.lambda"),
+        ({"retention": {"regulariser": {"strength": -1}}}, "retention.regulariser.strength"),
+        ({"retention": {"regulariser": {"gamma": 0}}}, "retention.regulariser.gamma"),
+        ({"retention": {"regulariser": {"sequences": 0}}}, "retention.regulariser.sequences"),
+        ({"retention": {"replay": {"share": 1.5}}}, "retention.replay.share"),
+        ({"retention": {"replay": {"mix": 1}}}, "retention.replay.mix"),
+        ({"retention": {"replay": {"top_k": 0}}}, "retention.replay.top_k"),
+        ({"retention": {"replay": {"max_megabytes": 0}}}, "retention.replay.max_megabytes"),
     ],
 )
 def test_each_bad_value_is_refused_under_its_field(fields: dict[str, Any], refused: str) -> None:
@@ -54,12 +66,15 @@ def test_each_bad_value_is_refused_under_its_field(fields: dict[str, Any], refus
 
 
 def test_an_unknown_strategy_is_told_which_there_are() -> None:
-    assert "unknown strategy 'ewc'; available: full, lora" in errors_of(strategy="ewc")["strategy"]
+    assert "unknown strategy 'l2'; available: ewc, full, lora" in errors_of(strategy="l2")["strategy"]
 
 
-@pytest.mark.parametrize("field", ["base", "retention", "after"])
-def test_what_does_not_work_yet_is_refused_not_ignored(field: str) -> None:
-    assert "not available in this version" in errors_of(**{field: "anything"})[field]
+@pytest.mark.parametrize(
+    ("field", "value"), [("base", "lora"), ("retention", {}), ("after", "earlier")], ids=["base", "retention", "after"]
+)
+def test_what_belongs_to_a_chain_is_refused_beside_another_strategy(field: str, value: Any) -> None:
+    assert f"'{field}' belongs to strategy 'ewc'" in errors_of(**{field: value})[""]
+    assert TrainingRequest.model_validate({"model": "m", "dataset": "d", "strategy": "ewc", field: value})
 
 
 def test_what_the_tables_do_not_know_is_refused_with_what_they_do() -> None:

@@ -65,8 +65,9 @@ class DiagonalEwc:
         return {"lambda": self.strength, "penalty": penalty, "distance": moved**0.5}
 
     def _here(self, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Copies: an anchor that shared memory with the weights would move along with them, and never pull."""
         return {
-            name: tensors[name].to(parameter.device, precise(parameter.dtype))
+            name: tensors[name].detach().to(parameter.device, precise(parameter.dtype), copy=True)
             for name, parameter in self._parameters.items()
         }
 

@@ -13,13 +13,12 @@ import torch
 from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
-from terakoya.exceptions import InvalidConfig
+from terakoya.exceptions import InvalidConfig, TrainingError
 from terakoya.training.continual.fisher import (
     Cotangents,
     FisherEstimate,
     SequenceBatch,
     backward_passes,
-    precise,
     require_sequences,
     s_rademacher,
 )
@@ -71,12 +70,16 @@ def marginal_fisher(
 
     The gradient of a weight is never formed for longer than one layer, and frozen weights need none: what a layer
     sees and what comes back to its output are enough. The module must be in evaluation mode.
-    Raises: TrainingError without sequences.
+    Raises: TrainingError without sequences, or if the logits come by a way that passes the layers by.
     """
     values: dict[str, Tensor] = {}
     sequences = targets = 0
     with _tapped(layers) as taps:
         for batch, cotangent, logits in backward_passes(_cleared(batches, taps), cotangents, seed):
+            if silent := [name for name, uses in taps.items() if not uses]:
+                raise TrainingError(
+                    f"nothing went through {silent[0]!r} ({len(silent)} such), so its importance cannot be estimated"
+                )
             outputs = [output for uses in taps.values() for _, output in uses]
             deltas = iter(torch.autograd.grad(logits, outputs, cotangent, retain_graph=True))
             for name, uses in taps.items():
@@ -90,9 +93,8 @@ def marginal_fisher(
 
 def _add(values: dict[str, Tensor], name: str, inputs: list[Tensor], deltas: list[Tensor]) -> None:
     """A layer that is used twice in a pass has one gradient, the sum: its uses follow each other as tokens."""
-    kind = precise(inputs[0].dtype)
-    seen = torch.cat([each.reshape(-1, *each.shape[-2:]) for each in inputs], dim=1).to(kind)
-    back = torch.cat([each.reshape(-1, *each.shape[-2:]) for each in deltas], dim=1).to(kind)
+    seen = torch.cat([each.reshape(-1, *each.shape[-2:]) for each in inputs], dim=1)
+    back = torch.cat([each.reshape(-1, *each.shape[-2:]) for each in deltas], dim=1)
     marginals = squared_gradient_marginals(seen, back)
     for key, value in ((ROWS + name, marginals.rows), (COLUMNS + name, marginals.columns)):
         values[key] = values[key] + value if key in values else value

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from terakoya.training.continual.fisher import precise
+
 
 @dataclass(frozen=True, slots=True)
 class Factors:
@@ -47,13 +49,17 @@ def squared_gradient_marginals(inputs: Tensor, deltas: Tensor) -> Marginals:
     ``inputs`` [sequences, tokens, in] go into the layer, ``deltas`` [sequences, tokens, out] are the gradient with
     respect to its output; a sequence's weight gradient is G = deltas^T inputs. As the row sums of G * G are the
     diagonal of G G^T, they follow from products of tokens x tokens: rows = (deltas * (X X^T deltas)).sum(0) and
-    columns = (X * (deltas deltas^T X)).sum(0). Where G itself is cheaper (many tokens), it is formed.
+    columns = (X * (deltas deltas^T X)).sum(0). Where G itself is cheaper (many tokens), it is formed, in the type
+    the layer computed in; sums are float32 at least.
     """
     tokens, width = inputs.shape[-2:]
     height = deltas.shape[-1]
-    if tokens * (width + height) > width * height:
-        squared = (deltas.transpose(-2, -1) @ inputs).square()  # [sequences, out, in]
-        return Marginals(squared.sum((0, 2)), squared.sum((0, 1)))
+    kind = precise(deltas.dtype)
+    if 2 * tokens * (width + height) > width * height:
+        gradient = deltas.transpose(-2, -1) @ inputs.to(deltas.dtype)  # [sequences, out, in]
+        squared = gradient.to(kind).square().sum(0)
+        return Marginals(squared.sum(1), squared.sum(0))
+    inputs, deltas = inputs.to(kind), deltas.to(kind)
     rows = deltas * (inputs @ inputs.transpose(-2, -1) @ deltas)  # [sequences, tokens, out]
     columns = inputs * (deltas @ deltas.transpose(-2, -1) @ inputs)
     return Marginals(rows.sum((0, 1)), columns.sum((0, 1)))

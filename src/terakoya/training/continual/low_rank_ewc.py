@@ -83,8 +83,8 @@ class LowRankEwc:
     def _taken_up(self, layer: str, names: LoraNames, state: RetentionState) -> tuple[Factors, Marginals]:
         like = self._parameters[names.a]
 
-        def here(tensor: Tensor) -> Tensor:
-            return tensor.detach().to(like.device, precise(like.dtype))
+        def here(tensor: Tensor) -> Tensor:  # a copy: an anchor that shared memory would move along, and never pull
+            return tensor.detach().to(like.device, precise(like.dtype), copy=True)
 
         return (
             Factors(here(state.anchor[names.a]), here(state.anchor[names.b]), 1.0),

@@ -44,6 +44,10 @@ class Position:
     """Whether activations are recomputed, which shapes rounding too."""
     trained_tokens: int = 0
     training_seconds: float = 0.0
+    retention_strength: float | None = None
+    """The lambda in force, where a forgetting budget steers it."""
+    retention_step: int = 0
+    """The step after which it was last measured."""
     watching_seconds: float = 0.0
     """Spent on evaluations and samples between steps."""
     evaluated_step: int = 0

@@ -57,6 +57,8 @@ def metrics_of(type: EventType, fields: Mapping[str, Any]) -> tuple[int | None, 
         return None, {
             f"heldout/{name}_{fields['when']}": float(value) for name, value in whole.items() if value is not None
         }
+    if type is EventType.CANARY and fields["when"] == "during":
+        return fields["step"], {f"earlier_tasks/{name}": float(fields[name]) for name in ("kl", "strength")}
     if type is EventType.CANARY:
         name = f"general_text/{fields['language']}_bits_per_byte_{fields['when']}"
         return None, {name: float(fields["bits_per_byte"])}

@@ -100,6 +100,19 @@ def test_the_pull_is_zero_at_the_anchor_and_towards_it_elsewhere() -> None:
         torch.testing.assert_close(parameter.grad, 4 * state.importance[name])
 
 
+def test_the_anchor_stays_when_the_weights_it_was_taken_from_move() -> None:
+    """Also when the state shares their memory, as it does when a run starts at the anchor."""
+    _, parameters, state = network()
+    ewc = DiagonalEwc(parameters, strength=1.0)
+    ewc.on_task_start(RetentionState(state.importance, ewc.anchor_of(parameters), 1))
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter += 1
+    ewc.add_grad_(parameters, step=1)
+    for name, parameter in parameters.items():
+        torch.testing.assert_close(parameter.grad, state.importance[name])
+
+
 def test_losses_never_contain_the_penalty() -> None:
     """It is added to gradients only, so what is reported and evaluated is the task's loss."""
     module, parameters, state = network()

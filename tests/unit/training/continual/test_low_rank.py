@@ -10,6 +10,7 @@ from peft import LoraConfig, get_peft_model
 from torch import Tensor
 
 from terakoya.data.tokenization import EncodedExample
+from terakoya.exceptions import TrainingError
 from terakoya.models.label_forward import LabelForward, Way
 from terakoya.training.continual.fisher import SequenceBatch, diagonal_fisher
 from terakoya.training.continual.interpolation import between_factors
@@ -90,9 +91,9 @@ def test_a_layer_of_no_importance_costs_nothing_and_gives_no_nan(case: tuple[Fac
     assert all(not gradient.any() for gradient in penalty_gradient(now, anchor, nothing))
 
 
-@pytest.mark.parametrize("tokens", [2, 40])
+@pytest.mark.parametrize("tokens", [1, 40])
 def test_marginals_by_the_gram_matrix_are_sums_of_the_squared_gradient(tokens: int) -> None:
-    """Two tokens take the way over tokens x tokens, forty the one over the gradient itself."""
+    """One token takes the way over tokens x tokens, forty the one over the gradient itself."""
     torch.manual_seed(1)
     inputs, deltas = random(3, tokens, IN), random(3, tokens, OUT)
     squared = sum((delta.T @ seen).square() for seen, delta in zip(inputs, deltas, strict=True))
@@ -132,6 +133,16 @@ def test_tapped_layers_give_the_marginals_of_the_fisher_of_the_weights_beneath(
         torch.testing.assert_close(marginals.values[ROWS + name], value.sum(1), rtol=1e-3, atol=1e-8)
         torch.testing.assert_close(marginals.values[COLUMNS + name], value.sum(0), rtol=1e-3, atol=1e-8)
     assert (marginals.sequences, marginals.targets) == (diagonal.sequences, diagonal.targets)
+
+
+def test_a_way_that_passes_the_layers_by_is_an_error_and_no_importance_of_zero(
+    tiny: Any, rows: list[EncodedExample]
+) -> None:
+    module = adapted(tiny)
+    forward = LabelForward(module, way=Way.FUSED)
+    with pytest.raises(TrainingError, match="nothing went through"):
+        marginal_fisher(lora_layers(module), [SequenceBatch(1, lambda: forward.logits(rows[:1]))])
+    marginal_fisher(lora_layers(module), [SequenceBatch(1, lambda: forward.through_modules().logits(rows[:1]))])
 
 
 def test_taps_leave_no_hook_and_no_gradient_behind(tiny: Any, rows: list[EncodedExample]) -> None:

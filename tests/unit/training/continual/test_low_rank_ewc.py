@@ -63,6 +63,22 @@ def test_a_task_leaves_marginals_that_pull_the_next_back_to_its_update(tiny: Any
     assert paid[-1] < 0.9 * paid[0]
 
 
+def test_the_anchor_stays_when_the_factors_it_was_taken_from_move(tiny: Any, rows: list[EncodedExample]) -> None:
+    module, parameters = adapted(tiny)
+    ewc = LowRankEwc(module, strength=1.0)
+    ewc.on_task_start(None)
+    state = ended(ewc, module, parameters, rows)
+    shared = RetentionState(state.importance, ewc.anchor_of(parameters), 1)
+    ewc.on_task_start(shared)
+    separate = LowRankEwc(module, strength=1.0)
+    separate.on_task_start(state)
+    with torch.no_grad():
+        for parameter in parameters.values():
+            parameter += 0.1
+    assert ewc.diagnostics(parameters)["penalty"] == pytest.approx(separate.diagnostics(parameters)["penalty"])
+    assert ewc.diagnostics(parameters)["penalty"] > 0
+
+
 def test_the_state_is_the_adapter_and_two_vectors_a_layer(tiny: Any, rows: list[EncodedExample]) -> None:
     module, parameters = adapted(tiny)
     ewc = LowRankEwc(module, strength=1.0)

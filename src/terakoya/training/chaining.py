@@ -1,0 +1,241 @@
+"""A run's part in a chain: takes up what earlier tasks left, mixes their rows in, and leaves a link for the next. Knows
+the run's parts; the mathematics is ``continual/``'s, and who asked for what is the service's.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from terakoya.data.tokenization import EncodedExample
+from terakoya.domain.models import ModelArtifact
+from terakoya.exceptions import InvalidConfig
+from terakoya.models.label_forward import LabelForward
+from terakoya.models.packing import label_count
+from terakoya.storage.manifest import file_sha256
+from terakoya.training.continual.budget import Controller
+from terakoya.training.continual.chain import Link, LinkFacts, lineage, load_link, write_link
+from terakoya.training.continual.fisher import Estimator, SequenceBatch
+from terakoya.training.continual.lora_layers import COLUMNS
+from terakoya.training.continual.regulariser import Regulariser, TaskEnd
+from terakoya.training.continual.replay import ReplayBuffer, ReplayExample, choose, replay_count, with_targets
+from terakoya.training.continual.replayed import ReplayedObjective, as_row
+from terakoya.training.continual.soft_targets import soft_targets
+from terakoya.training.continual.state import RetentionState, tensors_sha256
+from terakoya.training.engine.batching import StepPlan
+from terakoya.training.ewc_strategy import EWCTrainingStrategy
+from terakoya.training.objectives.objective import Objective
+from terakoya.training.preparation import EncodedMaterial
+from terakoya.training.retention import ChainPlace, ResolvedRetention
+from terakoya.training.spec import RunSpec
+from terakoya.training.steering import Canaries, calibrated, probe
+
+_ROWS_AT_ONCE = 8
+_VERSIONS = ("torch", "transformers", "peft", "terakoya")
+
+
+@dataclass(frozen=True, slots=True)
+class Chained:
+    """One per run of strategy ``ewc``."""
+
+    spec: RunSpec
+    place: ChainPlace
+    retention: ResolvedRetention
+    regulariser: Regulariser
+    before: Link | None
+    """The link of the task before; None for the first."""
+    replay: ReplayBuffer
+    """Rows kept by all tasks before."""
+
+    @classmethod
+    def open(cls, spec: RunSpec, strategy: EWCTrainingStrategy, module: nn.Module) -> Chained:
+        """Verify the chain behind a run, with the module as it left it, and take up its state.
+
+        Raises: DamagedChain, ChainMismatch; InvalidConfig for a dataset that an earlier task has learned already.
+        """
+        if spec.chain is None:
+            raise InvalidConfig("a run with strategy 'ewc' is part of a chain, and its specification names none")
+        regulariser = strategy.regulariser(module)
+        links = _links(spec.chain, spec.model.root, spec.dataset_sha256)
+        buffer = ReplayBuffer()
+        for link in links:
+            buffer = buffer.with_task(link.replay.examples)
+        anchor = regulariser.anchor_of(strategy.trained_parameters(module))
+        regulariser.on_task_start(links[-1].state(anchor) if links else None)
+        buffer = buffer.capped(strategy.retention.max_replay_bytes)
+        return cls(spec, spec.chain, strategy.retention, regulariser, links[-1] if links else None, buffer)
+
+    def mixed(self, material: EncodedMaterial, objective: Objective) -> tuple[EncodedMaterial, Objective]:
+        """Add earlier rows to those to train on, and the objective that learns from both. Steps then draw from all."""
+        rows, mix = material.train, self.retention.replay_mix
+        drawn = self.replay.draw(round(len(rows) * mix / (1 - mix)), seed=self.spec.resolved.seed, step=1)
+        if not drawn:
+            return material, objective
+        targets = {len(rows) + place: each.targets for place, each in enumerate(drawn) if each.targets is not None}
+        return replace(material, train=[*rows, *map(as_row, drawn)]), ReplayedObjective(objective, targets)
+
+    @property
+    def is_budgeted(self) -> bool:
+        """Whether lambda follows from a budget; the first task has nothing to forget yet."""
+        return self.retention.budget is not None and self.before is not None
+
+    def controller(
+        self,
+        *,
+        canaries: Canaries,
+        parameters: dict[str, nn.Parameter],
+        objective: Objective,
+        material: EncodedMaterial,
+        plan: StepPlan,
+        kept_in: Path,
+        fingerprint: str,
+    ) -> Controller:
+        """Calibrate lambda for the budget. Raises: InvalidConfig if no task before kept what it is measured on."""
+        budget = self.retention.budget
+        assert budget is not None, "asked for only where there is one"
+        if not canaries.rows:
+            raise InvalidConfig(
+                "the tasks before kept no rows with soft targets to measure a forgetting budget on; "
+                "give a fixed lambda as retention.regulariser.strength"
+            )
+        resolved = self.spec.resolved
+        return calibrated(
+            kept_in,
+            fingerprint,
+            budget,
+            lambda: probe(
+                canaries=canaries,
+                regulariser=self.regulariser,
+                parameters=parameters,
+                objective=objective,
+                examples=material.train,
+                plan=plan,
+                learning_rate=resolved.learning_rate,
+                max_grad_norm=resolved.max_grad_norm,
+            ),
+        )
+
+    def leave(
+        self,
+        rows: Sequence[EncodedExample],
+        *,
+        module: nn.Module,
+        parameters: dict[str, nn.Parameter],
+        forward: LabelForward,
+        autocast: Callable[[], AbstractContextManager[Any]],
+        tick: Callable[[int, int], None],
+    ) -> dict[str, Any]:
+        """Estimate importance, keep rows with what the model says of them, write the link; return how to find it.
+
+        ``rows`` are this task's own.
+        """
+        module.eval()
+        forward = forward.through_modules()
+        seed = self.spec.resolved.seed
+        measured = [rows[index] for index in choose(range(len(rows)), self.retention.fisher_sequences, seed=seed)]
+        with autocast():
+            state = self.regulariser.on_task_end(TaskEnd(parameters, _batches(measured, forward, tick), seed=seed))
+            kept = self._kept(rows, forward)
+        earlier = self.before.importance if self.before else {}
+        facts = LinkFacts(
+            number=self.place.number,
+            task=self.place.name,
+            parent=self.place.parent_sha256,
+            base_sha256=self.place.base_sha256,
+            tokenizer_sha256=tokenizer_sha256(self.spec.model.root.path),
+            space="lora" if self.spec.resolved.base == "lora" else "full",
+            anchor_sha256=tensors_sha256(state.anchor),
+            estimator=Estimator.S_RADEMACHER,
+            label_mode="model",
+            sequences=len(measured),
+            targets=sum(map(label_count, measured)),
+            reduction="sum over labels, mean over sequences",
+            dtype="float32",
+            seed=seed,
+            data_sha256=self.spec.dataset_sha256,
+            gamma=self.retention.gamma,
+            strength=self.regulariser.strength,
+            trace=_trace(state.importance) - self.retention.gamma * _trace(earlier),
+            versions={name: metadata.version(name) for name in _VERSIONS},
+        )
+        path, sha256 = self._write(facts, state, kept)
+        return {
+            "id": self.place.directory.name,
+            "number": facts.number,
+            "link": path.name,
+            "sha256": sha256,
+            "base_sha256": facts.base_sha256,
+            "space": facts.space,
+            "lambda": facts.strength,
+            "kept_rows": len(kept.examples),
+            "state_bytes": state.size_bytes,
+        }
+
+    def _write(self, facts: LinkFacts, state: RetentionState, kept: ReplayBuffer) -> tuple[Path, str]:
+        final = self.place.directory / f"{facts.number:03d}-{facts.task}"
+        shutil.rmtree(final, ignore_errors=True)  # of an attempt of this run that ended before its model was registered
+        return write_link(self.place.directory, facts, importance=state.importance, replay=kept)
+
+    @torch.no_grad()
+    def _kept(self, rows: Sequence[EncodedExample], forward: LabelForward) -> ReplayBuffer:
+        retention, seed = self.retention, self.spec.resolved.seed
+        count = replay_count(len(rows), share=retention.replay_share, soft_targets=retention.soft_targets)
+        examples = []
+        for row in (rows[index] for index in choose(range(len(rows)), count, seed=seed)):
+            example = ReplayExample(self.place.name, tuple(row.input_ids), tuple(row.label_spans))
+            if retention.soft_targets:
+                logits = forward.logits([row])
+                example = with_targets(example, soft_targets(logits, min(retention.top_k, logits.shape[-1])))
+            examples.append(example)
+        return ReplayBuffer().with_task(examples).capped(retention.max_replay_bytes)
+
+
+def _links(place: ChainPlace, root: ModelArtifact, dataset_sha256: str) -> list[Link]:
+    """Every link from the first task to the one before."""
+    if place.parent is None or place.parent_sha256 is None:
+        return []
+    tokenizer = tokenizer_sha256(root.path)
+    links = [
+        load_link(path, sha256, base_sha256=place.base_sha256, tokenizer_sha256=tokenizer)
+        for path, sha256 in lineage(place.directory / place.parent, place.parent_sha256)
+    ]
+    for link in links:
+        if link.facts.data_sha256 == dataset_sha256:
+            raise InvalidConfig(
+                f"task {link.facts.number} of this chain ({link.facts.task!r}) has learned this dataset already; "
+                "learning it again is more epochs, not another task"
+            )
+    return links
+
+
+def _batches(
+    rows: Sequence[EncodedExample], forward: LabelForward, tick: Callable[[int, int], None]
+) -> Iterator[SequenceBatch]:
+    """Rows of like length together."""
+    ordered = sorted(rows, key=lambda row: len(row.input_ids))
+    for start in range(0, len(ordered), _ROWS_AT_ONCE):
+        group = ordered[start : start + _ROWS_AT_ONCE]
+        tick(start, len(ordered))
+        yield SequenceBatch(len(group), lambda group=group: forward.logits(group))  # type: ignore[misc]
+
+
+def _trace(importance: Mapping[str, Tensor]) -> float:
+    """Of a diagonal, or of marginals by their rows."""
+    counted = (value for name, value in importance.items() if not name.startswith(COLUMNS))
+    return sum(float(value.sum(dtype=torch.float64)) for value in counted)
+
+
+def tokenizer_sha256(folder: Path) -> str:
+    """Of the file that turns text into tokens. Raises: InvalidConfig if there is none."""
+    path = folder / "tokenizer.json"
+    if not path.is_file():
+        raise InvalidConfig(f"the model in {folder.name!r} has no tokenizer.json, by which a chain knows its tokens")
+    return file_sha256(path)

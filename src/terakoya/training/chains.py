@@ -1,0 +1,86 @@
+"""Which model a run begins with, and where in which chain of tasks it stands. Knows models and their cards; never
+imports torch. What a chain holds is read and verified by the run itself.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from terakoya.domain.models import ModelInfo, ModelKind
+from terakoya.domain.ports import ModelRepository
+from terakoya.domain.tasks import Task
+from terakoya.exceptions import InvalidConfig
+from terakoya.storage.files import new_id
+from terakoya.training.defaults import ResolvedAdapter, ResolvedTraining
+from terakoya.training.request import TrainingRequest
+from terakoya.training.retention import ChainPlace, link_name
+
+CHAIN = "chain"
+"""In a model's card, where the link is that its run left; in a task, the chain's id."""
+
+
+class ChainFolders(Protocol):
+    def chain(self, chain_id: str) -> Path: ...
+
+
+class Chains:
+    def __init__(self, models: ModelRepository, folders: ChainFolders) -> None:
+        self._models = models
+        self._folders = folders
+
+    def begins_with(self, request: TrainingRequest) -> tuple[ModelInfo, TrainingRequest, ResolvedAdapter | None]:
+        """Return the model a run starts from and the request with the chain's base; with ``after`` also the adapter's
+        settings, which go on as they are.
+
+        Raises: ModelNotFound; InvalidConfig for a model that is in no chain, or in one of another model or base.
+        """
+        asked = self._models.find(request.model)
+        if request.after is None:
+            return asked, request, None
+        after = self._models.find(request.after)
+        if CHAIN not in after.card:
+            raise InvalidConfig(
+                f"{after.name!r} was not made by strategy 'ewc', so nothing says which of its weights matter; "
+                "begin a chain with strategy 'ewc' and no 'after'"
+            )
+        whole = self.whole(after)
+        if asked.id not in (after.id, whole.id):
+            raise InvalidConfig(
+                f"{after.name!r} is of {whole.name!r}, not of {asked.name!r}; "
+                f"a chain stays with its model: give {whole.name!r} as 'model'"
+            )
+        space = after.card[CHAIN]["space"]
+        if (request.base or space) != space:
+            raise InvalidConfig(f"the chain of {after.name!r} has base {space!r}; it cannot go on as {request.base!r}")
+        if request.adapter is not None:
+            raise InvalidConfig(f"the adapter of {after.name!r} goes on as it is; leave 'adapter' out")
+        settings = ResolvedTraining.from_json(after.card["configuration"]).adapter
+        return after, request.model_copy(update={"base": space}), settings
+
+    def whole(self, model: ModelInfo) -> ModelInfo:
+        """The model with all its weights beneath: itself, or an adapter's base."""
+        if model.kind is not ModelKind.ADAPTER or model.parent_id is None:
+            return model
+        return self.whole(self._models.find(model.parent_id))
+
+    @staticmethod
+    def id_for(request: TrainingRequest, model: ModelInfo) -> str | None:
+        if request.strategy != "ewc":
+            return None
+        return str(model.card[CHAIN]["id"]) if request.after is not None else new_id("chain")
+
+    def place(self, task: Task) -> ChainPlace | None:
+        """Two runs after one model give two branches of its chain: each writes a link of its own."""
+        if (chain := task.resolved.get(CHAIN)) is None:
+            return None
+        model = self._models.find(task.resolved["model"])
+        before = model.card[CHAIN] if task.request.get("after") else None
+        return ChainPlace(
+            directory=self._folders.chain(chain),
+            number=before["number"] + 1 if before else 1,
+            name=link_name(task.name, task.id),
+            base_sha256=before["base_sha256"] if before else model.content_sha256,
+            parent=before and before["link"],
+            parent_sha256=before and before["sha256"],
+        )

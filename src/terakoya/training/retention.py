@@ -1,0 +1,112 @@
+"""What a run does to keep what earlier tasks taught, as resolved, and where its chain is. Plain values: no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from terakoya.exceptions import InvalidConfig
+from terakoya.training.request import RetentionRequest
+
+DEFAULT_BUDGET = 0.05
+"""Nats a label."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResolvedRetention:
+    strength: float | None
+    """A fixed lambda; 0 for no penalty."""
+    budget: float | None
+    """Rise of the loss on earlier examples that is acceptable, nats a label; lambda then follows from measurements."""
+    gamma: float
+    fisher_sequences: int
+    replay_share: float
+    replay_mix: float
+    soft_targets: bool
+    top_k: int
+    max_replay_bytes: int
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Self:
+        return cls(**{name: fields[name] for name in cls.__slots__})
+
+    def as_request(self) -> dict[str, Any]:
+        """The request that resolves to this."""
+        fixed = {"strength": self.strength} if self.strength is not None else {}
+        budget = {"budget": self.budget} if self.budget is not None else {}
+        mix = {"mix": self.replay_mix, "soft_targets": self.soft_targets} if self.replay_share else {}
+        return {
+            "regulariser": {**fixed, "gamma": self.gamma, "sequences": self.fisher_sequences},
+            "replay": {
+                "share": self.replay_share,
+                **mix,
+                "top_k": self.top_k,
+                "max_megabytes": self.max_replay_bytes >> 20,
+            },
+            **budget,
+        }
+
+
+def resolve_retention(request: RetentionRequest) -> ResolvedRetention:
+    """Raises: InvalidConfig when two settings contradict each other."""
+    regulariser, replay = request.regulariser, request.replay
+    if request.budget is not None and regulariser.strength is not None:
+        raise InvalidConfig(
+            f"retention.budget={request.budget:g} and retention.regulariser.strength={regulariser.strength:g} "
+            "contradict each other: a budget chooses lambda; give one of them"
+        )
+    if replay.share == 0 and replay.soft_targets:
+        raise InvalidConfig(
+            "retention.replay.share=0 keeps no earlier examples, so there are none that could have soft_targets; "
+            "leave soft_targets out"
+        )
+    budget = request.budget
+    if regulariser.strength is None and replay.share == 0:
+        raise InvalidConfig(
+            "a forgetting budget is measured on kept rows, and retention.replay.share=0 keeps none; "
+            "give a fixed lambda as retention.regulariser.strength"
+        )
+    if budget is None and regulariser.strength is None:
+        budget = DEFAULT_BUDGET
+    return ResolvedRetention(
+        strength=regulariser.strength,
+        budget=budget,
+        gamma=regulariser.gamma,
+        fisher_sequences=regulariser.sequences,
+        replay_share=replay.share,
+        replay_mix=replay.mix if replay.share else 0.0,
+        soft_targets=replay.share > 0 if replay.soft_targets is None else replay.soft_targets,
+        top_k=replay.top_k,
+        max_replay_bytes=replay.max_megabytes << 20,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class ChainPlace:
+    """Where in which chain a run stands. Links are folders in ``directory``."""
+
+    directory: Path
+    number: int
+    """Of the task it learns, from 1."""
+    name: str
+    """Of the link it writes."""
+    base_sha256: str
+    """The model that the chain began with."""
+    parent: str | None = None
+    """The link before."""
+    parent_sha256: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self) | {"directory": str(self.directory)}
+
+    @classmethod
+    def from_json(cls, fields: dict[str, Any]) -> Self:
+        return cls(**{name: fields[name] for name in cls.__slots__} | {"directory": Path(fields["directory"])})
+
+
+def link_name(run_name: str, task_id: str) -> str:
+    """What a run's link is called: readable where the name is, and no other run's."""
+    readable = re.sub(r"[^a-z0-9]+", "-", run_name.lower()).strip("-")[:40].strip("-")
+    return f"{readable or 'task'}-{task_id[-10:]}"

@@ -1,0 +1,73 @@
+"""Two tasks of a chain through the whole path: command line, server, supervisor, worker process, registry."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.integration.servers import Server, run_cli, running_server
+from tests.tiny_model import build_tiny_model
+
+from terakoya import Client
+from terakoya.domain.tasks import NewModel
+from terakoya.storage.database import open_database
+from terakoya.storage.files import DataDir
+from terakoya.storage.model_repository import SqlModelRepository
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    root = tmp_path_factory.mktemp("chain")
+    data_dir = DataDir(root / "data").create()
+    models = SqlModelRepository(open_database(data_dir), data_dir)
+    folder = build_tiny_model(root / "tiny")
+    models.save_model(NewModel("tiny", "base", folder, None, "llama", 100_000, "apache-2.0", "folder:made"))
+    with running_server(data_dir.root) as running:
+        yield running
+
+
+def rows_file(folder: Path, task: str, answers: tuple[str, str]) -> Path:
+    path = folder / f"{task}.jsonl"
+    rows = (
+        {"prompt": f"{task} {n}?", "completion": answers[n % 2], "split": "heldout" if n % 4 == 0 else "train"}
+        for n in range(1, 17)
+    )
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    return path
+
+
+def trained(server: Server, *arguments: str) -> dict[str, Any]:
+    answer = run_cli(server.data_dir, "train", *arguments, "--watch", "--json", timeout=300)
+    assert answer.returncode == 0, answer.stderr + answer.stdout
+    task: dict[str, Any] = json.loads(answer.stdout.splitlines()[-1])["task"]
+    return task
+
+
+def test_two_tasks_and_a_branch(server: Server, tmp_path: Path) -> None:
+    first = rows_file(tmp_path, "parity", ("even", "odd"))
+    second = rows_file(tmp_path, "sides", ("left", "right"))
+    options = ("--strategy", "ewc", "--max-steps", "6", "--learning-rate", "0.01")
+    trained(server, "tiny", str(first), *options, "--name", "one", "--replay-share", "0.5")
+    trained(server, "tiny", str(second), *options, "--name", "two", "--after", "one", "--budget", "0.05")
+    trained(server, "one", "sides", *options, "--name", "branch", "--after", "one", "--penalty", "10")
+    with Client(server.url) as client:
+        models = {model["name"]: model for model in client.models.list()}
+        chains = {name: models[name]["card"]["chain"] for name in ("one", "two", "branch")}
+        assert chains["one"]["after"] is None
+        assert chains["two"]["after"]["name"] == chains["branch"]["after"]["name"] == "one"
+        assert len({chain["id"] for chain in chains.values()}) == 1
+        assert [chains[name]["number"] for name in ("one", "two", "branch")] == [1, 2, 2]
+        assert {models[name]["parent_id"] for name in chains} == {models["tiny"]["id"]}
+    links = sorted(path.name for path in (server.data_dir / "chains" / chains["one"]["id"]).iterdir())
+    assert [name.rsplit("-", 1)[0] for name in links] == ["001-one", "002-branch", "002-two"]
+    # A dataset that the chain has learned is refused by the run, with the reason.
+    again = run_cli(
+        server.data_dir, "train", "tiny", "parity", *options, "--after", "two", "--watch", "--json", timeout=300
+    )
+    assert again.returncode != 0
+    assert "has learned this dataset already" in again.stdout + again.stderr

@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from terakoya.domain.datasets import DatasetKind
+from terakoya.exceptions import InvalidConfig
+from terakoya.training.defaults import ResolvedTraining, resolve
+from terakoya.training.recipe import recipe_fields
+from terakoya.training.request import TrainingRequest
+from terakoya.training.retention import DEFAULT_BUDGET, ResolvedRetention, link_name
+
+
+def resolved(**fields: Any) -> ResolvedTraining:
+    request = TrainingRequest.model_validate({"model": "m", "dataset": "d", "strategy": "ewc"} | fields)
+    return resolve(request, parameters=135_000_000, rows=100)
+
+
+def retention(**fields: Any) -> ResolvedRetention:
+    found = resolved(retention=fields).retention
+    assert found is not None
+    return found
+
+
+def test_the_default_is_soft_replay_with_a_budget() -> None:
+    found = resolved().retention
+    assert found is not None
+    assert (found.budget, found.strength, found.gamma) == (DEFAULT_BUDGET, None, 1.0)
+    assert (found.replay_share, found.soft_targets) == (0.02, True)
+    assert resolved().base == "lora"
+    assert resolved().adapter is not None
+
+
+def test_full_training_has_no_adapter_and_its_own_learning_rate() -> None:
+    full = resolved(base="full")
+    assert full.adapter is None
+    assert full.learning_rate < resolved().learning_rate
+    with pytest.raises(InvalidConfig, match="base 'full' trains every weight"):
+        resolved(base="full", adapter={"rank": 4})
+
+
+def test_what_a_penalty_on_the_update_cannot_protect_is_refused() -> None:
+    for adapter in ({"kind": "dora"}, {"kind": "qlora"}, {"quantization": "nf4"}):
+        with pytest.raises(InvalidConfig, match="lora or rslora"):
+            resolved(adapter=adapter)
+    pairs = TrainingRequest.model_validate({"model": "m", "dataset": "d", "strategy": "ewc", "objective": "dpo"})
+    with pytest.raises(InvalidConfig, match="'dpo' compares 2"):
+        resolve(pairs, parameters=135_000_000, rows=100, kind=DatasetKind.PREFERENCE)
+    assert resolved(adapter={"kind": "rslora"}).adapter is not None
+
+
+def test_a_fixed_lambda_takes_the_place_of_a_budget() -> None:
+    assert (retention(regulariser={"strength": 5}).strength, retention(regulariser={"strength": 5}).budget) == (5, None)
+    with pytest.raises(InvalidConfig, match="contradict each other"):
+        retention(regulariser={"strength": 5}, budget=0.1)
+
+
+def test_keeping_no_old_data_needs_a_fixed_lambda_and_no_soft_targets() -> None:
+    with pytest.raises(InvalidConfig, match="give a fixed lambda"):
+        retention(replay={"share": 0})
+    with pytest.raises(InvalidConfig, match="leave soft_targets out"):
+        retention(replay={"share": 0, "soft_targets": True}, regulariser={"strength": 1})
+    alone = retention(replay={"share": 0}, regulariser={"strength": 1})
+    assert (alone.replay_mix, alone.soft_targets) == (0.0, False)
+
+
+def test_other_strategies_have_no_retention_and_stored_runs_without_it_are_read() -> None:
+    plain = resolved(strategy="lora")
+    assert (plain.base, plain.retention) == (None, None)
+    stored = plain.to_json()
+    del stored["retention"], stored["base"]
+    assert ResolvedTraining.from_json(stored) == plain
+    assert ResolvedTraining.from_json(resolved().to_json()) == resolved()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"retention": {"regulariser": {"strength": 2, "gamma": 0.5}, "replay": {"share": 0}}},
+        {"base": "full", "retention": {"budget": 0.2, "replay": {"share": 0.1, "soft_targets": False}}},
+    ],
+)
+def test_a_recipe_gives_the_same_retention_again(fields: dict[str, Any]) -> None:
+    request = TrainingRequest.model_validate({"model": "m", "dataset": "d", "strategy": "ewc"} | fields)
+    found = resolve(request, parameters=135_000_000, rows=100)
+    again = TrainingRequest.model_validate(recipe_fields(request, found, model="m", dataset="d"))
+    assert resolve(again, parameters=135_000_000, rows=100) == found
+
+
+def test_a_link_is_named_readably_and_for_its_run_alone() -> None:
+    assert link_name("Mail, sorted!", "task_0123456789abcdefghjkmnpqrs") == "mail-sorted-ghjkmnpqrs"
+    assert link_name("メール", "task_0123456789abcdefghjkmnpqrs") == "task-ghjkmnpqrs"
+    assert len(link_name("x" * 100, "task_0123456789abcdefghjkmnpqrs")) <= 63
