@@ -142,6 +142,7 @@ function requested() {
   const trackers = [...form.querySelectorAll("[name=trackers]:checked")].map((box) => box.value);
   if (trackers.length) request.trackers = trackers;
   if (!request.early_stopping?.patience) delete request.early_stopping;
+  if (request.evaluation?.every_steps) delete request.evaluation.every_fraction;
   return request;
 }
 
