@@ -90,6 +90,7 @@ class LabelForward:
             bool(getattr(self._backbone, "_supports_attention_backend", False))
             and "position_ids" in inspect.signature(self._backbone.forward).parameters
             and kinds == {"full_attention"}
+            and getattr(config, "sliding_window", None) is None  # short rows would not show it
         )
         if self.way is Way.PACKED or not flat:
             return flat

@@ -150,6 +150,14 @@ def with_a_sliding_window() -> nn.Module:
     return MistralForCausalLM(MistralConfig(**SMALL, **WIDE, sliding_window=4))
 
 
+def with_a_window_longer_than_the_rows() -> nn.Module:
+    return MistralForCausalLM(MistralConfig(**SMALL, **WIDE, sliding_window=4096))
+
+
+def mistral_like() -> nn.Module:
+    return MistralForCausalLM(MistralConfig(**SMALL, **WIDE, sliding_window=None))
+
+
 def with_learned_positions() -> nn.Module:
     return GPT2LMHeadModel(GPT2Config(vocab_size=260, n_layer=2, n_embd=32, n_head=4, n_positions=64))
 
@@ -160,7 +168,9 @@ def with_learned_positions() -> nn.Module:
         (llama_like, Way.FUSED),
         (with_learned_positions, Way.PACKED),
         (with_scaled_logits, Way.WHOLE),
+        (mistral_like, Way.FUSED),
         (with_a_sliding_window, Way.PADDED),
+        (with_a_window_longer_than_the_rows, Way.PADDED),
     ],
 )
 def test_the_cheapest_way_that_agrees_with_the_model_is_chosen(build: Callable[[], Any], way: Way) -> None:
@@ -174,3 +184,16 @@ def test_the_cheapest_way_that_agrees_with_the_model_is_chosen(build: Callable[[
     torch.testing.assert_close(
         forward.losses(some_rows()), one_by_one(module, some_rows()), rtol=ROUNDING, atol=ROUNDING
     )
+
+
+@pytest.mark.parametrize("kind", ["full", "lora"])
+def test_layers_computed_again_give_the_same_gradient(kind: str, request: pytest.FixtureRequest) -> None:
+    module = request.getfixturevalue(kind)
+    module.train()
+    forward, rows = LabelForward(module, way=Way.FUSED), some_rows()
+    expected = gradients(module, forward.losses(rows).sum())
+    for layer in forward._backbone.layers:
+        layer.gradient_checkpointing = True
+    found = gradients(module, forward.losses(rows).sum())
+    assert found.keys() == expected.keys()
+    assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())

@@ -86,9 +86,11 @@ class FusedDecoder:
         cos, sin = cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()
         layout = batch.layout
         plan = tiles(layout.prefix, layout.starts, layout.lengths, x.shape[0])
-        again = backbone.gradient_checkpointing and backbone.training and torch.is_grad_enabled()
         for layer in self._layers:
-            x = checkpoint(layer, x, cos, sin, plan, use_reentrant=False) if again else layer(x, cos, sin, plan)
+            if layer.is_computed_again and torch.is_grad_enabled():  # nothing here draws random numbers
+                x = checkpoint(layer, x, cos, sin, plan, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x = layer(x, cos, sin, plan)
         return _norm(backbone.norm, x, self._dtype)
 
     def losses(self, states: Tensor, labels: Tensor) -> Tensor:
@@ -103,6 +105,7 @@ class FusedDecoder:
 class _Layer:
     def __init__(self, layer: Any, backbone: Any, dtype: torch.dtype) -> None:
         attention, feed_forward, config = layer.self_attn, layer.mlp, backbone.config
+        self._module = layer
         self._dtype = dtype
         self._norms = (layer.input_layernorm, layer.post_attention_layernorm)
         self._scale: float = attention.scaling
@@ -116,6 +119,11 @@ class _Layer:
     def trained(self) -> list[nn.Parameter]:
         groups = (self._qkv, self._out, self._gate_up, self._down)
         return [*(norm.weight for norm in self._norms), *(each for group in groups for each in group.trained())]
+
+    @property
+    def is_computed_again(self) -> bool:
+        """Whether the model was told to keep only each layer's input for the backward pass."""
+        return bool(self._module.gradient_checkpointing and self._module.training)
 
     def __call__(self, x: Tensor, cos: Tensor, sin: Tensor, plan: list[Tile]) -> Tensor:
         """x [tokens, width] -> [tokens, width]."""
