@@ -46,7 +46,7 @@ class Bench:
         self.options = options
         models = folder / "models"
         if options.model is None:
-            build_tiny_model(models / "base")
+            build_tiny_model(models / "base", hidden=256)  # wide enough for two probes to choose the same type
         else:
             shutil.copytree(options.model, models / "base")
         os.environ["HF_HUB_OFFLINE"] = "1"
