@@ -46,16 +46,16 @@ class Measured:
 
 @dataclass(frozen=True, slots=True)
 class EarlierRun:
-    """How a run with the same model and method went, against what would have been estimated for it."""
+    """How the newest run with the same model and method went."""
 
     training_seconds: float
-    estimated_training_seconds: float
+    trained_tokens: int
+    """Of its rows, as if nothing were shared."""
+    gradient_checkpointing: bool
     start_seconds: float
     """From the process' start to the first step."""
     evaluation_seconds: float
     evaluated_rows: int
-    peak_bytes: int
-    estimated_peak_bytes: int
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Self:

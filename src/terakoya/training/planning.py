@@ -58,9 +58,9 @@ class Basis:
 
     @property
     def name(self) -> str:
-        if self.measured is None:
-            return "shape"
-        return "measured" if self.earlier is None else "earlier_run"
+        if self.earlier is not None:
+            return "earlier_run"
+        return "shape" if self.measured is None else "measured"
 
     @property
     def bytes(self) -> Costs:
@@ -160,7 +160,7 @@ def estimate(
         long_rows=told,
         schedule=schedule,
         memory=memory,
-        time=None if schedule is None else _time(basis, schedule, heldout),
+        time=None if schedule is None else _time(basis, schedule, _row_tokens(schedule, kept, scale), heldout),
         disk=disk,
     )
 
@@ -214,6 +214,11 @@ def _plan(resolved: ResolvedTraining, rows: int) -> StepPlan:
     )
 
 
+def _row_tokens(schedule: Schedule, rows: Sequence[Row], scale: float) -> float:
+    epoch = sum(length for _, length, _ in rows) * scale
+    return epoch * schedule.total_steps / max(schedule.steps_per_epoch, 1)
+
+
 def _held_before(basis: Basis) -> int:
     """What is taken before the first micro-batch: libraries, weights, and the optimizer that is still to come."""
     libraries = {} if basis.measured is None else {"libraries_bytes": basis.measured.libraries_bytes}
@@ -221,22 +226,22 @@ def _held_before(basis: Basis) -> int:
     return need.libraries + need.weights + need.optimizer
 
 
-def _time(basis: Basis, schedule: Schedule, heldout: Sequence[Row]) -> TimeNeed | None:
+def _time(basis: Basis, schedule: Schedule, row_tokens: float, heldout: Sequence[Row]) -> TimeNeed | None:
+    """``row_tokens``: of all rows of all steps, as if nothing were shared."""
     measured, earlier = basis.measured, basis.earlier
-    if measured is None:
+    again = earlier is not None and earlier.gradient_checkpointing == schedule.fit.gradient_checkpointing
+    if earlier is not None and again:
+        training = row_tokens * earlier.training_seconds / max(earlier.trained_tokens, 1)
+    elif measured is not None:
+        training = _training_seconds(measured, basis, schedule)
+    else:
         return None
-    per_step = training_seconds(measured, basis, schedule) / max(schedule.total_steps, 1)
-    correction = 1.0
-    if earlier is not None and earlier.estimated_training_seconds > 0:
-        correction = earlier.training_seconds / earlier.estimated_training_seconds
-    training = per_step * schedule.total_steps * correction
-    evaluation = _evaluation_seconds(measured, earlier, heldout)
     start = earlier.start_seconds if earlier is not None else _start_seconds(measured, basis)
-    tokens = sum(batch.tokens for batch in schedule.batches) / schedule.simulated_steps * schedule.total_steps
-    return TimeNeed(start + training + evaluation, start, training, evaluation, tokens / max(training, 1e-9))
+    evaluation = _evaluation_seconds(measured, earlier, heldout)
+    return TimeNeed(start + training + evaluation, start, training, evaluation, row_tokens / max(training, 1e-9))
 
 
-def training_seconds(measured: Measured, basis: Basis, schedule: Schedule) -> float:
+def _training_seconds(measured: Measured, basis: Basis, schedule: Schedule) -> float:
     """Return what the steps take by the measured costs alone."""
     work = sum(measured.seconds.of(batch) for batch in schedule.batches) / schedule.simulated_steps
     if schedule.fit.gradient_checkpointing:
@@ -244,13 +249,15 @@ def training_seconds(measured: Measured, basis: Basis, schedule: Schedule) -> fl
     return schedule.total_steps * (work + measured.update_seconds * basis.trained.parameters)
 
 
-def _start_seconds(measured: Measured, basis: Basis) -> float:
+def _start_seconds(measured: Measured | None, basis: Basis) -> float:
     """Libraries, then weights at about a gigabyte a second, then the probes."""
-    return measured.start_seconds + basis.shape.parameters * 4 / 1e9 + 2.0
+    return (measured.start_seconds if measured is not None else 0.0) + basis.shape.parameters * 4 / 1e9 + 2.0
 
 
-def _evaluation_seconds(measured: Measured, earlier: EarlierRun | None, heldout: Sequence[Row]) -> float:
+def _evaluation_seconds(measured: Measured | None, earlier: EarlierRun | None, heldout: Sequence[Row]) -> float:
     if earlier is not None and earlier.evaluated_rows:
         return earlier.evaluation_seconds / earlier.evaluated_rows * len(heldout)
+    if measured is None:
+        return 0.0
     batches = [batch_shape([length], [label_tokens(spans)], shared=0) for _, length, spans in heldout]
     return 2 * _JUDGED_SHARE * math.fsum(measured.seconds.of(batch) for batch in batches)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import psutil
 import torch
 from accelerate import Accelerator
 from torch import nn
@@ -46,7 +47,7 @@ from terakoya.training.fitting import FitInForce, keep_fit, next_fit
 from terakoya.training.judging import MOST_EVALUATED_TOKENS, Judge
 from terakoya.training.keeping import keep
 from terakoya.training.long_rows_text import long_rows_text
-from terakoya.training.measurements import Measurements, measurement_key
+from terakoya.training.measurements import EarlierRun, Measurements, measurement_key
 from terakoya.training.memory_guard import MemoryGuard
 from terakoya.training.methods import STRATEGIES
 from terakoya.training.objectives.methods import OBJECTIVES
@@ -128,6 +129,7 @@ class TrainingRun:
         self.memory = MemoryGuard(task_dir, observer, give_up)
         self.device = training_device()
         self.started = time.monotonic()
+        self.start_seconds = 0.0
 
     def execute(self) -> Outcome:
         """Raises: AppException for everything that is wrong with request, model, data or machine."""
@@ -399,6 +401,21 @@ class TrainingRun:
             cast(Any, module).activation_checkpointing_enable({"use_reentrant": False})
         return fit
 
+    def _keep_record(self, prepared: Prepared, position: Position, *, evaluation_seconds: float) -> None:
+        """Let later plans for this model and method know how it went."""
+        if self.spec.measurements is None or not position.trained_tokens:
+            return
+        key = measurement_key(self.spec.model.info.content_sha256, self.spec.resolved, self.spec.threads)
+        record = EarlierRun(
+            training_seconds=position.training_seconds,
+            trained_tokens=position.trained_tokens,
+            gradient_checkpointing=position.gradient_checkpointing,
+            start_seconds=self.start_seconds,
+            evaluation_seconds=evaluation_seconds,
+            evaluated_rows=len(prepared.material.heldout),
+        )
+        Measurements(self.spec.measurements).keep_run(key, record)
+
     def measured_costs(self, trained: Trained) -> Costs | None:
         """Return what a micro-batch takes by a measurement for this model and method, if there is one."""
         if self.spec.measurements is None:
@@ -437,6 +454,7 @@ class TrainingRun:
         if position is not None:
             message = f"going on after step {position.step} of {prepared.plan.total_steps}, from its checkpoint"
             self.observer.notify(EventType.LOG, message=message)
+        self.start_seconds = time.time() - psutil.Process().create_time()
         self._phase(Phase.TRAINING)
         loop = TrainingLoop(
             module=prepared.module,
@@ -561,7 +579,9 @@ class TrainingRun:
                 trained.position.trained_tokens / max(trained.position.training_seconds, 1e-9), 1
             ),
         }
+        judging = time.monotonic()
         report = self._judge(prepared, effective, cost)
+        self._keep_record(prepared, trained.position, evaluation_seconds=time.monotonic() - judging)
         chain = self._leave_link(prepared)
         self._phase(Phase.SAVING)
         directory = self.task_dir / RESULT

@@ -14,6 +14,7 @@ from tests.tiny_model import build_tiny_model
 
 from terakoya.domain.tasks import NewModel
 from terakoya.exceptions import ModelNotFound
+from terakoya.training.measurements import EarlierRun, Measurements, measurement_key
 from terakoya.training.plan_service import PlanService, machine_of
 from terakoya.training.planning import Machine
 from terakoya.training.request import TrainingRequest
@@ -150,3 +151,24 @@ def test_a_pair_is_planned_as_two_rows_and_a_text_as_its_windows(client: TestCli
     assert texts["ready"] is True
     assert texts["steps"]["total"] in (1, 3)  # one document is held out; the long one has three windows
     assert texts["steps"]["total"] == texts["tokens"]["rows"]
+
+
+def test_an_earlier_run_with_the_same_model_and_method_tells_how_long_it_takes(client: TestClient) -> None:
+    container: Any = client.app.state.container  # type: ignore[attr-defined]
+    request = TrainingRequest(model="tiny", dataset="numbers", epochs=2, strategy="full")
+    checked = container.training.check(request)
+    earlier = EarlierRun(
+        training_seconds=50.0,
+        trained_tokens=1000,
+        gradient_checkpointing=False,
+        start_seconds=9.0,
+        evaluation_seconds=8.0,
+        evaluated_rows=4,
+    )
+    key = measurement_key(checked.model.content_sha256, checked.resolved, 0)
+    Measurements(container.data_dir.cache / "measurements").keep_run(key, earlier)
+    plan = planned(client, epochs=2, strategy="full")
+    assert plan["basis"] == "earlier_run"
+    assert plan["time"]["training_seconds"] == pytest.approx(2 * plan["tokens"]["total"] * 0.05)
+    assert plan["time"]["start_seconds"] == 9.0
+    assert plan["time"]["evaluation_seconds"] == pytest.approx(2.0 * plan["tokens"]["heldout_rows"])
