@@ -98,6 +98,22 @@ def test_what_cannot_be_is_refused_at_once(server: Server, path: str, body: dict
     assert said in answer.text
 
 
+def test_what_people_say_of_a_model_is_kept_and_the_engine_obeys(client: Client, server: Server) -> None:
+    marked = client.models.mark("tuned", notes="for the shop", tags=["a", "b", "a"], stage="approved")
+    assert (marked["notes"], marked["tags"], marked["stage"], marked["engine"]) == (
+        "for the shop",
+        ["a", "b"],
+        "approved",
+        "auto",
+    )
+    client.models.mark("tuned", engine="pytorch")
+    asked = {"model": "tuned", "messages": [{"role": "user", "content": "x"}], "max_tokens": 2}
+    answer = httpx.post(f"{server.url}/v1/chat/completions", json=asked, timeout=100).json()
+    assert answer["system_fingerprint"] == "pytorch"
+    assert client.models.mark("tuned", engine="auto")["stage"] == "approved"
+    assert httpx.patch(f"{server.url}/api/models/tuned", json={"stage": "live"}).status_code == 422
+
+
 def test_a_model_is_opened_ahead_and_closed(server: Server) -> None:
     opened = httpx.post(f"{server.url}/api/models/tuned/load", timeout=100).json()
     assert opened["engine"] == "llama.cpp"

@@ -16,6 +16,7 @@ from terakoya.api.schemas.models import (
     ExportRequest,
     FileList,
     Loaded,
+    MarkRequest,
     MergeRequest,
     ModelFile,
     ModelList,
@@ -47,6 +48,13 @@ def get_model(model_id: str, models: Models) -> ModelView:
 def get_card(model_id: str, models: Models) -> MarkdownResponse:
     """What is known of a model, as Markdown: where it comes from, what it learned, how it was judged, its limits."""
     return MarkdownResponse(card_of(models.get(model_id)))
+
+
+@router.patch("/api/models/{model_id}")
+def mark_model(model_id: str, body: MarkRequest, models: Models) -> ModelView:
+    """Change notes, tags, stage, or the engine that answers; what is left out stays."""
+    marked = models.mark(model_id, body.marks)
+    return ModelView.of(marked, {info.id: info for info in models.list()})
 
 
 @router.delete("/api/models/{model_id}", status_code=204)

@@ -100,6 +100,25 @@ def pull(
         marker.touch()
 
 
+@app.command("mark", help=_("Say something of a model: notes, tags, a stage, the engine that answers."))
+def mark(
+    model: ModelArgument,
+    notes: Annotated[str | None, typer.Option(help=_("Notes, in place of those there are."))] = None,
+    tag: Annotated[
+        list[str] | None, typer.Option("--tag", help=_("A tag; all of them take the old ones' place."))
+    ] = None,
+    stage: Annotated[str | None, typer.Option(help=_("draft or approved."))] = None,
+    engine: Annotated[str | None, typer.Option(help=_("auto, llama.cpp or pytorch."))] = None,
+    json_output: JsonOption = False,
+) -> None:
+    from terakoya.cli.connection import connect
+
+    marks = {"notes": notes, "tags": tag, "stage": stage, "engine": engine}
+    with connect() as connection:
+        given = {name: value for name, value in marks.items() if value is not None}
+        print_info(connection.client.models.mark(model, **given))
+
+
 @app.command("merge", help=_("Put an adapter into its base's weights, and check the result."))
 def merge(
     model: ModelArgument,

@@ -166,6 +166,10 @@ class Models(_Resource):
         """The model card, as Markdown."""
         return self._transport.text(f"/api/models/{_part(id_or_name)}/card")
 
+    def mark(self, id_or_name: str, **marks: Any) -> Json:
+        """Change ``notes``, ``tags``, ``stage`` ("draft", "approved") or ``engine``; what is left out stays."""
+        return self._object("PATCH", f"/api/models/{_part(id_or_name)}", json=marks)
+
     def merge(self, id_or_name: str, *, name: str | None = None) -> str:
         """Queue putting an adapter into its base's weights. Returns the task id at once."""
         path = f"/api/models/{_part(id_or_name)}/merge"

@@ -45,6 +45,12 @@ class ModelInfo:
     card: dict[str, Any] = field(default_factory=dict)
     """Facts for the model card: report summary, dataset, effective configuration, provenance warnings."""
 
+    tags: tuple[str, ...] = ()
+    stage: str = "draft"
+    """"draft", or "approved" once somebody has looked at it."""
+    engine: str = "auto"
+    """Which is to answer for it: "auto", "llama.cpp" or "pytorch"."""
+
     @property
     def can_answer(self) -> bool:
         """Whether it writes text: what can be chatted with, tuned, or built upon."""
@@ -54,6 +60,16 @@ class ModelInfo:
     def can_be_tuned(self) -> bool:
         """Whether it has whole weights of its own to go on from."""
         return self.kind in (ModelKind.BASE, ModelKind.FULL, ModelKind.MERGED)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelMarks:
+    """What people say of a model; None leaves it as it is."""
+
+    notes: str | None = None
+    tags: tuple[str, ...] | None = None
+    stage: str | None = None
+    engine: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from terakoya.domain.datasets import DatasetInfo
 from terakoya.domain.events import Event, Observer
-from terakoya.domain.models import ModelArtifact, ModelInfo
+from terakoya.domain.models import ModelArtifact, ModelInfo, ModelMarks
 from terakoya.domain.tasks import Launch, NewModel, ProcessIdentity, Task, TaskKind, TaskState
 
 
@@ -39,6 +39,10 @@ class ModelRepository(Protocol):
 
         Raises: Conflict if the name is taken; UnsafeArtifact if a file is neither safetensors, JSON nor text.
         """
+        ...
+
+    def mark(self, id_or_name: str, marks: ModelMarks) -> ModelInfo:
+        """Keep what people say of the model. Raises: ModelNotFound."""
         ...
 
     def delete(self, id_or_name: str) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from terakoya.domain.datasets import Message
-from terakoya.domain.models import ModelArtifact, ModelInfo
+from terakoya.domain.models import ModelArtifact, ModelInfo, ModelMarks
 from terakoya.domain.names import check_name, did_you_mean, name_key
 from terakoya.domain.ports import ModelRepository, TaskQueue
 from terakoya.domain.tasks import Launch, Task, TaskKind
@@ -73,6 +73,13 @@ class ModelService:
     def artifact(self, id_or_name: str) -> ModelArtifact:
         """Return its verified files. Raises: ModelNotFound, ModelLoadError."""
         return self._repository.load_model(id_or_name)
+
+    def mark(self, id_or_name: str, marks: ModelMarks) -> ModelInfo:
+        """Keep what people say of a model. Raises: ModelNotFound; InvalidConfig for an engine it cannot have."""
+        info = self._repository.find(id_or_name)
+        if marks.engine not in (None, "auto") and not info.can_answer:
+            raise InvalidConfig(f"{info.name!r} is an embedder, for which no engine is chosen")
+        return self._repository.mark(id_or_name, marks)
 
     def delete(self, id_or_name: str) -> None:
         """Raises: ModelNotFound; Conflict if another model is built on it or an unfinished task uses it."""

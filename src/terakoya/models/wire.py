@@ -139,7 +139,11 @@ def artifact_to_json(artifact: ModelArtifact) -> dict[str, Any]:
 
 def artifact_from_json(fields: dict[str, Any]) -> ModelArtifact:
     info = fields["info"]
-    typed = {"kind": ModelKind(info["kind"]), "created_at": datetime.fromisoformat(info["created_at"])}
+    typed = {
+        "kind": ModelKind(info["kind"]),
+        "created_at": datetime.fromisoformat(info["created_at"]),
+        "tags": tuple(info.get("tags", ())),
+    }
     base = None if fields["base"] is None else artifact_from_json(fields["base"])
     return ModelArtifact(ModelInfo(**(info | typed)), Path(fields["path"]), base)
 

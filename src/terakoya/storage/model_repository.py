@@ -10,7 +10,7 @@ from pathlib import Path
 from sqlalchemy import Engine, func, or_, select
 from sqlalchemy.orm import Session
 
-from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
+from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind, ModelMarks
 from terakoya.domain.names import check_name, did_you_mean, name_key
 from terakoya.domain.tasks import NewModel
 from terakoya.exceptions import Conflict, ModelLoadError, ModelNotFound
@@ -64,6 +64,17 @@ class SqlModelRepository:
                 info = model_info(row)
         shutil.rmtree(model.directory, ignore_errors=True)
         return info
+
+    def mark(self, id_or_name: str, marks: ModelMarks) -> ModelInfo:
+        with writing(self._engine) as session:
+            row = find_model_row(session, id_or_name)
+            for name in ("notes", "stage", "engine"):
+                if (value := getattr(marks, name)) is not None:
+                    setattr(row, name, value)
+            if marks.tags is not None:
+                row.tags = list(marks.tags)
+            session.flush()
+            return model_info(row)
 
     def delete(self, id_or_name: str) -> None:
         with store_lock:
@@ -139,6 +150,9 @@ def add_model_row(
         parent_id=model.parent_id,
         task_id=task_id,
         notes="",
+        tags=[],
+        stage="draft",
+        engine="auto",
         card=model.card,
     )
     session.add(row)
@@ -161,6 +175,9 @@ def model_info(row: ModelRow) -> ModelInfo:
         parent_id=row.parent_id,
         task_id=row.task_id,
         notes=row.notes,
+        tags=tuple(row.tags),
+        stage=row.stage,
+        engine=row.engine,
         card=row.card,
     )
 

@@ -120,6 +120,9 @@ class ModelRow(Base):
     parent_id: Mapped[str | None] = mapped_column(ForeignKey("models.id"), index=True)
     task_id: Mapped[str | None] = mapped_column(ForeignKey("tasks.id"), unique=True)
     notes: Mapped[str] = mapped_column(Text)
+    tags: Mapped[list[Any]] = mapped_column(JSON, server_default="[]")
+    stage: Mapped[str] = mapped_column(String(40), server_default="draft")
+    engine: Mapped[str] = mapped_column(String(40), server_default="auto")
     card: Mapped[dict[str, Any]]
 
     task: Mapped[TaskRow | None] = relationship(back_populates="model", viewonly=True)

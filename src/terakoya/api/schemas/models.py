@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from terakoya.api.schemas.datasets import ResourceName
-from terakoya.domain.models import ModelInfo, ModelKind
+from terakoya.domain.models import ModelInfo, ModelKind, ModelMarks
 from terakoya.models.service import MAX_MODELS, MAX_NEW_TOKENS, MAX_PROMPT_CHARS, MAX_TEMPERATURE
 
 
@@ -29,6 +29,9 @@ class ModelView(BaseModel):
     parent_id: str | None
     task_id: str | None
     notes: str
+    tags: list[str]
+    stage: str
+    engine: str
     card: dict[str, Any]
     lineage: list[str] = Field(default_factory=list)
     """Ids from the base to this model."""
@@ -58,6 +61,20 @@ class PullRequest(BaseModel):
 
     source: str = Field(min_length=1, max_length=300, examples=["smollm2-135m-instruct-q4_1"])
     name: ResourceName | None = None
+
+
+class MarkRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    notes: str | None = Field(default=None, max_length=4000)
+    tags: list[Annotated[str, Field(min_length=1, max_length=50)]] | None = Field(default=None, max_length=20)
+    stage: Literal["draft", "approved"] | None = None
+    engine: Literal["auto", "llama.cpp", "pytorch"] | None = None
+
+    @property
+    def marks(self) -> ModelMarks:
+        tags = None if self.tags is None else tuple(dict.fromkeys(self.tags))
+        return ModelMarks(self.notes, tags, self.stage, self.engine)
 
 
 class MergeRequest(BaseModel):

@@ -35,7 +35,12 @@ class EngineChoice:
         return list(self._engines.values())
 
     def engine_for(self, artifact: ModelArtifact, wanted: str = AUTO) -> Engine:
-        """Raises: InvalidConfig if ``wanted`` names an engine that is not here or cannot open the model."""
+        """``wanted`` goes before the model's own setting.
+
+        Raises: InvalidConfig if it names an engine that is not here or cannot open the model.
+        """
+        if wanted == AUTO:
+            wanted = artifact.info.engine
         if wanted == AUTO:
             reason = None if self._device == "cpu" else f"it is for CPUs here, and this device is {self._device!r}"
             reason = reason or self._reason_against_llama(artifact)
