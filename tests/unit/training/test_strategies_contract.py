@@ -1,4 +1,6 @@
-"""Every strategy in the table keeps the contract of a way to train."""
+"""Every strategy in the table keeps the contract of a way to train. "ewc" trains stages of a chain, which a single run
+does not have; its tests are in ``continual/``.
+"""
 
 from __future__ import annotations
 
@@ -6,4 +8,4 @@ from tests.contract.training_suites import suites
 
 from terakoya.training.methods import STRATEGIES
 
-globals().update(suites({name: {"strategy": name} for name in STRATEGIES}, __name__))
+globals().update(suites({name: {"strategy": name} for name in STRATEGIES if name != "ewc"}, __name__))
