@@ -62,7 +62,8 @@ class Settings(BaseSettings):
     import_dir: Path | None = None
     """Where the administrator puts model folders that may be pulled as ``folder:<name>``; without it none may."""
     model_threads: int = Field(default=0, ge=0, le=1024)
-    """CPU threads of the model server; 0 takes every core."""
+    """CPU threads of the model server; 0 takes every core but one: llama.cpp slows down ninefold when it must share its
+    last."""
     model_cache_bytes: int = Field(default=6 * GIB, ge=0)
     """Byte budget of loaded models in the model server."""
     model_server_idle_seconds: float = Field(default=600.0, gt=0)

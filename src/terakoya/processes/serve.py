@@ -263,7 +263,7 @@ def main() -> None:
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--cache-bytes", type=int, required=True)
     parser.add_argument("--files", type=Path, required=True, help="where files made for an engine are kept")
-    parser.add_argument("--threads", type=int, default=0, help="0: PyTorch takes every core but one, llama.cpp all")
+    parser.add_argument("--threads", type=int, default=0, help="0 takes every core but one")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
     transformers.logging.disable_progress_bar()
@@ -279,7 +279,11 @@ def main() -> None:
     if has_llama_cpp():
         files = GGUFFiles(options.files, progress=_Progress(opening))
         engines[LLAMA_CPP] = LlamaCppEngine(
-            budget, prompts, files, threads=options.threads or os.cpu_count() or 1, sockets=options.socket.parent
+            budget,
+            prompts,
+            files,
+            threads=options.threads or max(1, (os.cpu_count() or 2) - 1),
+            sockets=options.socket.parent,
         )
     app = create_app(EngineChoice(engines), EmbeddingQueue(EmbeddingEngine(cache)), opening)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
