@@ -15,7 +15,8 @@ from terakoya import Client
 from terakoya.exceptions import InvalidConfig, ModelNotFound
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+# One that the model is sure about: with "What is the capital of France?" rounding decides how it begins.
+QUESTION = [{"role": "user", "content": "Name the capital of France."}]
 
 
 @pytest.fixture(scope="module")

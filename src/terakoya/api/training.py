@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Response, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse
@@ -22,7 +23,12 @@ from terakoya.training.plan_service import plan_to_json
 from terakoya.training.request import TrainingRequest
 
 router = APIRouter(tags=["training"])
-ATTACHED = {"content-disposition": 'attachment; filename="recipe.yaml"'}
+
+
+def _attached(name: str) -> dict[str, str]:
+    """Source: RFC 6266, with the name in UTF-8 as RFC 8187 writes it."""
+    file = quote(f"{name}.yaml", safe="")
+    return {"content-disposition": f"attachment; filename=\"recipe.yaml\"; filename*=utf-8''{file}"}
 
 
 class RecipeResponse(PlainTextResponse):
@@ -104,7 +110,9 @@ def get_recipe(
 ) -> Response:
     """The request that gives this run again: every setting that was in effect, as YAML to keep or as JSON to post."""
     fields, text = training.recipe(task_id)
-    return RecipeResponse(text, headers=ATTACHED) if format == "yaml" else JSONResponse(fields)
+    if format == "json":
+        return JSONResponse(fields)
+    return RecipeResponse(text, headers=_attached(training.get(task_id).name))
 
 
 @router.post("/api/train/{task_id}/cancel")

@@ -16,7 +16,8 @@ def shop(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     root = tmp_path_factory.mktemp("shop")
     with web_client(root / "data") as client:
         add_model(client, root / "model")
-        client.put("/api/datasets/inbox", content=ROWS.replace(b'"}\n', b'", "split": "train"}\n'))
+        rows = ROWS.replace(b'"}\n', b'", "split": "train"}\n')
+        assert (answer := client.put("/api/datasets/inbox", content=rows)).status_code == 201, answer.text
         yield client
 
 
@@ -50,7 +51,7 @@ def test_a_run_whose_model_and_data_are_gone_still_has_a_recipe(shop: TestClient
         shop.post(f"/api/train/{other['id']}/cancel")
     assert shop.delete("/api/datasets/inbox").status_code == 204
     assert "dataset: inbox" in shop.get(f"/api/train/{task_id}/recipe").text
-    shop.put("/api/datasets/inbox", content=ROWS)
+    assert shop.put("/api/datasets/inbox", content=ROWS).status_code == 201
 
 
 def test_options_list_the_presets_and_what_one_leads_to(shop: TestClient) -> None:
