@@ -188,3 +188,9 @@ class StaleWriter(Conflict):
     """A write under an old fencing token: the task was launched again, or has ended."""
 
     code = "stale_writer"
+
+
+def class_of(code: str) -> type[AppException] | None:
+    """Return the class of this module whose code it is; what is raised elsewhere is a narrower kind of one of these."""
+    classes = (each for each in globals().values() if isinstance(each, type) and issubclass(each, AppException))
+    return next((each for each in classes if each.code == code), None)

@@ -80,7 +80,8 @@ async def test_a_vector_does_not_depend_on_what_is_embedded_beside_it(school: Sc
     together = await school.embed(texts, is_query=False)
     alone = np.concatenate([await school.embed([text], is_query=False) for text in texts[:4]])
     assert together.shape == (48, 384)
-    np.testing.assert_allclose(together, np.tile(alone, (12, 1)), atol=2e-5)
+    cosines = (together * np.tile(alone, (12, 1))).sum(axis=1)
+    np.testing.assert_array_less(1 - 1e-4, cosines)  # bfloat16, where the processor has it, rounds by the batch's shape
 
 
 async def test_nothing_to_embed_is_no_error(school: School) -> None:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from terakoya import exceptions
-from terakoya.exceptions import AppException
+from terakoya.exceptions import AppException, class_of
 
 
 def error_from_body(status: int, body: bytes | str) -> AppException:
@@ -43,18 +42,9 @@ def error_from_openai(error: Mapping[str, Any], *, status: int = 400) -> AppExce
 
 @cache
 def _class_for(code: str, status: int) -> type[AppException]:
-    classes: tuple[type[AppException], ...] = (AppException, *_subclasses(AppException))
-    known = {cls.code: cls for cls in classes}
-    if code in known:
-        return known[code]
+    if (known := class_of(code)) is not None:
+        return known
     # A code of a newer server: keep it, under the class its status narrows to.
     by_status = {cls.status: cls for cls in AppException.__subclasses__() if cls.status != AppException.status}
     base: type[AppException] = by_status.get(status, AppException)
     return type("ServerError", (base,), {"code": code, "status": status})
-
-
-def _subclasses(cls: type[AppException]) -> Iterator[type[AppException]]:
-    for subclass in cls.__subclasses__():
-        if subclass.__module__ == exceptions.__name__:
-            yield subclass
-            yield from _subclasses(subclass)

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import numpy as np
 from terakoya.domain.datasets import Message
 from terakoya.domain.documents import Vector
 from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
-from terakoya.exceptions import AppException, Unavailable
+from terakoya.exceptions import AppException, Unavailable, class_of
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -126,8 +125,7 @@ def error_to_json(error: AppException) -> dict[str, str]:
 
 def error_from_json(fields: dict[str, Any]) -> AppException:
     """Return the exception whose code it is; Unavailable for one this process does not know."""
-    classes = {cls.code: cls for cls in _subclasses(AppException)}
-    return classes.get(str(fields.get("code")), Unavailable)(str(fields.get("error")))
+    return (class_of(str(fields.get("code"))) or Unavailable)(str(fields.get("error")))
 
 
 def artifact_to_json(artifact: ModelArtifact) -> dict[str, Any]:
@@ -146,9 +144,3 @@ def artifact_from_json(fields: dict[str, Any]) -> ModelArtifact:
     }
     base = None if fields["base"] is None else artifact_from_json(fields["base"])
     return ModelArtifact(ModelInfo(**(info | typed)), Path(fields["path"]), base)
-
-
-def _subclasses(cls: type[AppException]) -> Iterator[type[AppException]]:
-    yield cls
-    for inner in cls.__subclasses__():
-        yield from _subclasses(inner)

@@ -7,7 +7,7 @@ import numpy as np
 from tests.tiny_model import tiny_artifact
 
 from terakoya.domain.datasets import Message
-from terakoya.exceptions import ModelNotFound, Unavailable, UnsafeArtifact
+from terakoya.exceptions import InvalidDataset, ModelNotFound, Unavailable, UnsafeArtifact
 from terakoya.models.wire import (
     ChatRequest,
     Embedded,
@@ -55,3 +55,11 @@ def test_vectors_arrive_bit_for_bit() -> None:
 def test_a_request_to_embed_arrives_as_it_was_sent(tmp_path: Path) -> None:
     request = EmbedRequest(tiny_artifact(tmp_path), ("query: 寺子屋", ""), is_query=True)
     assert embed_request_from_json(json.loads(json.dumps(embed_request_to_json(request)))) == request
+
+
+def test_an_error_comes_back_as_the_class_of_its_code_whatever_else_was_imported() -> None:
+    import terakoya.data.problems  # noqa: F401  has a narrower kind of the same code
+
+    error = error_from_json({"code": "invalid_dataset", "error": "row 3 is empty"})
+    assert type(error) is InvalidDataset
+    assert str(error) == "row 3 is empty"
