@@ -7,6 +7,7 @@ import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -70,6 +71,15 @@ def test_a_file_becomes_a_model_with_a_report_card(server: Server, rows_file: Pa
     assert "[sorter]" in answers.stdout
 
 
+@contextmanager
+def killed_at_the_end(process: subprocess.Popen[str]) -> Iterator[None]:
+    with process:
+        try:
+            yield
+        finally:
+            process.kill()
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(600)
 def test_an_interrupted_watch_leaves_the_run_going(server: Server, rows_file: Path) -> None:
@@ -83,7 +93,7 @@ def test_an_interrupted_watch_leaves_the_run_going(server: Server, rows_file: Pa
         text=True,
         start_new_session=True,
     )
-    with Client(server.url) as client:
+    with Client(server.url) as client, killed_at_the_end(process):
         task = wait_for(lambda: next((t for t in client.tasks.list() if t["state"] == "running"), None))
         process.send_signal(signal.SIGINT)
         _, stderr = process.communicate(timeout=60)

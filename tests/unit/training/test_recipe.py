@@ -80,6 +80,8 @@ REQUESTS: list[dict[str, Any]] = [
     {"evaluation": {"every_steps": 3, "during_examples": 4, "sample_tokens": 9, "max_new_tokens": 33}, "seed": 5},
     {"early_stopping": {"patience": 2}, "sample_prompts": ["a", "b"], "trackers": ["mlflow"], "epochs": 2},
     {"objective": "dpo", "adapter": {"kind": "dora"}, "long_rows": "drop", "gradient_checkpointing": "on"},
+    {"strategy": "ewc", "base": "lora", "retention": {"budget": 0.1, "replay": {"share": 0.02, "top_k": 8}}},
+    {"strategy": "ewc", "retention": {"regulariser": {"strength": 3.0}, "replay": {"share": 0.0}}},
     *({"preset": name} for name, preset in PRESETS.items() if preset.fits(135e6)),
 ]
 
@@ -112,7 +114,7 @@ PINNED = {
     *("schedule", "warmup", "checkpoint_minutes", "heldout_fraction", "max_evaluation_examples", "max_new_tokens"),
     *("evaluate_every_steps", "evaluate_every_fraction", "during_examples", "sample_tokens", "sample_prompts"),
     *("early_stopping_patience", "early_stopping_min_delta", "objective_settings"),
-    *("long_rows", "gradient_checkpointing", "adapter"),
+    *("long_rows", "gradient_checkpointing", "adapter", "base", "retention"),
 }
 NO_FIELD_OF_A_REQUEST = {"weight_decay", "max_grad_norm"}
 AS_ASKED = {"trackers"}
