@@ -98,8 +98,9 @@ def a_bad_field_is_told_at_the_field(page: Page, complaints: list[str]) -> None:
     expect(page.locator("#batch_size")).to_be_focused()
     expect(page.locator("#train-error")).to_be_hidden()
     page.locator("#advanced summary").click()
-    # Chromium reports every answer of 400 and above; this one was meant.
-    assert [("422" in complaint) for complaint in complaints] == [True]
+    # Chromium reports every answer of 400 and above; these were meant: the start's, and the plan's if it was quick.
+    assert 1 <= len(complaints) <= 2
+    assert all("422" in complaint for complaint in complaints)
     complaints.clear()
 
 

@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from terakoya.domain.models import ModelInfo, ModelKind
-from terakoya.domain.tasks import Task, TaskKind, TaskState
+from terakoya.domain.tasks import NewModel, Task, TaskKind, TaskState
 from terakoya.web.pages import lineage_tree, suggested_pair
 from web_app import web_client
 
@@ -110,3 +110,16 @@ def test_the_newest_tuned_model_is_compared_with_its_base() -> None:
 def test_every_state_has_a_colour_or_the_neutral_one() -> None:
     css = (WEB / "static" / "css" / "terakoya.css").read_text("utf-8")
     assert all(f".state-{state}" in css for state in (TaskState.RUNNING, TaskState.FAILED, TaskState.SUCCEEDED))
+
+
+@pytest.mark.parametrize("card", [{}, {"strategy": "lora"}])
+def test_models_are_shown_whatever_their_cards_hold(tmp_path: Path, card: dict[str, str]) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"model_type": "llama"}')
+    model = NewModel("starter", "base", folder, None, "llama", 135_000_000, "Apache-2.0", "folder:made", card)
+    with web_client(tmp_path / "data") as client:
+        client.app.state.container.models._repository.save_model(model)  # type: ignore[attr-defined]
+        answer = client.get("/models")
+    assert answer.status_code == 200
+    assert "starter" in answer.text
