@@ -84,15 +84,19 @@ def killed_at_the_end(process: subprocess.Popen[str]) -> Iterator[None]:
 @pytest.mark.timeout(600)
 def test_an_interrupted_watch_leaves_the_run_going(server: Server, rows_file: Path) -> None:
     arguments = ("train", STARTER, str(rows_file), "--watch", "--max-steps", "500", "--dataset-name", "long")
-    process = subprocess.Popen(
-        [*COMMAND, *arguments],
-        env=environment(server.data_dir),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background has it ignored
+    try:
+        process = subprocess.Popen(
+            [*COMMAND, *arguments],
+            env=environment(server.data_dir),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+    finally:
+        signal.signal(signal.SIGINT, before)
     with Client(server.url) as client, killed_at_the_end(process):
         task = wait_for(lambda: next((t for t in client.tasks.list() if t["state"] == "running"), None))
         process.send_signal(signal.SIGINT)
