@@ -7,7 +7,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,6 +18,7 @@ from terakoya.config import Settings
 from terakoya.models.client import ModelServerClient
 from terakoya.security.confinement import confinement
 from terakoya.security.keys import is_loopback
+from terakoya.utils.gpu_query import gpu_facts
 
 MIB = 2**20
 _WANTED_INSTRUCTIONS = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16")
@@ -120,17 +120,8 @@ def _usable_cores() -> int:
 
 
 def _gpus() -> list[Gpu]:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    query = [tool, "--query-gpu=name,memory.total,memory.used", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    rows = [[cell.strip() for cell in line.split(",")] for line in answer.splitlines()]
     return [
         Gpu(name=name, memory_total_bytes=int(total) * MIB, memory_used_bytes=int(used) * MIB)
-        for name, total, used in (row for row in rows if len(row) == 3)
+        for name, total, used in gpu_facts("name", "memory.total", "memory.used")
         if total.isdigit() and used.isdigit()
     ]

@@ -19,12 +19,11 @@ import structlog
 
 from terakoya.data.importing import MOST_GROWTH, ImportedRows, ImportOptions
 from terakoya.exceptions import AppException, InvalidConfig, InvalidDataset, StorageFull
+from terakoya.security.child_ending import ending, last_line_of
 from terakoya.security.environment import child_environment
 
 _COMMAND = ("-P", "-m", "terakoya.processes.import_rows")
 _MAX_RESULT_BYTES = 16 * 2**20
-_OUT_OF_MEMORY_SIGNALS = (signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS)
-"""How native code ends when an allocation fails; also how it ends on a defect."""
 _ERRORS: dict[str, type[AppException]] = {error.code: error for error in (InvalidDataset, InvalidConfig, StorageFull)}
 logger = structlog.get_logger(__name__)
 
@@ -49,7 +48,9 @@ class ChildImporter:
                 raise InvalidDataset(f"the import was stopped after {self._timeout_seconds:g} s without a result")
             if code != 0:
                 logger.warning("import_died", exit_code=code)
-                raise InvalidDataset(_death(code, log, self._memory_bytes))
+                raise InvalidDataset(
+                    ending(code, last_line_of(log), child="import", article="an", memory_bytes=self._memory_bytes)
+                )
             return _checked(result, target)
 
     def _run(self, source: Path, target: Path, options: ImportOptions, result: Any, log: Any) -> int | None:
@@ -100,19 +101,3 @@ def _checked(result: Any, target: Path) -> ImportedRows:
         logger.warning("import_result_refused", reason=str(error))
         raise InvalidDataset("the result of the import was refused: it contradicts itself") from error
     return imported
-
-
-def _death(code: int, log: Any, memory_bytes: int) -> str:
-    mib = memory_bytes >> 20
-    if code > 0:
-        log.seek(max(0, log.seek(0, os.SEEK_END) - 4096))
-        lines = log.read().decode("utf-8", errors="replace").strip().splitlines()
-        return f"the import ended with exit code {code}" + (f": {lines[-1][:300]}" if lines else "")
-    if -code == signal.SIGXCPU:
-        return "the import was stopped: it computed for longer than it may"
-    if -code == signal.SIGKILL:
-        return "the import was killed, as happens when the machine is short of memory"
-    name = signal.Signals(-code).name
-    if -code in _OUT_OF_MEMORY_SIGNALS:
-        return f"the import crashed ({name}): the file is damaged, or needs more than the {mib} MiB an import may use"
-    return f"the import crashed ({name})"

@@ -12,14 +12,11 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Self
 
-import torch
 from torch import nn
 
 from terakoya.data.tokenization import EncodedExample
+from terakoya.evaluation.likelihood import row_losses
 from terakoya.evaluation.statistics import Interval, bootstrap_mean
-from terakoya.exceptions import TrainingError
-from terakoya.models.label_forward import LabelForward
-from terakoya.models.length_batches import length_batches
 
 LANGUAGES = ("en", "ja")
 KNOWN_BELOW_BITS = {"en": math.inf, "ja": 2.25}
@@ -87,30 +84,7 @@ def evaluate_canaries(
 ) -> CanaryScores:
     """Score every passage under the module as it is. Raises: TrainingError if a loss is not a finite number."""
     rows = _rows(canaries.passages, tokenizer)
-    nats = [0.0] * len(rows)
-    done = 0
-    was_training = module.training
-    module.eval()
-    try:
-        with torch.inference_mode():
-            forward = LabelForward.choose(module, rows[:2])
-            for batch in length_batches([len(row.input_ids) for row in rows], batch_tokens):
-                losses = forward.predict([rows[index] for index in batch])[0].tolist()
-                start = 0
-                for index in batch:
-                    end = start + len(rows[index].input_ids) - 1
-                    nats[index] = math.fsum(losses[start:end])
-                    start = end
-                done += len(batch)
-                if progress is not None:
-                    progress(done, len(rows))
-    finally:
-        module.train(was_training)
-    if not all(map(math.isfinite, nats)):
-        raise TrainingError(
-            "the model's loss on general text is not a finite number: its weights have diverged; "
-            "a lower learning rate would help"
-        )
+    nats = row_losses(module, rows, of="general text", batch_tokens=batch_tokens, progress=progress)
     return CanaryScores(canaries.language, nats, [len(passage.encode()) for passage in canaries.passages])
 
 

@@ -6,15 +6,14 @@ Likelihood is per token, so that a longer answer is not the unlikelier for its l
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from terakoya.evaluation.heldout import HeldoutScores, Progress
+from terakoya.evaluation.likelihood import row_losses
 from terakoya.evaluation.statistics import (
     Interval,
     bootstrap_mean,
@@ -22,10 +21,7 @@ from terakoya.evaluation.statistics import (
     paired_difference,
     wilson_interval,
 )
-from terakoya.exceptions import TrainingError
-from terakoya.models.label_forward import LabelForward
 from terakoya.models.packing import Row, label_count
-from terakoya.models.row_likelihood import log_likelihoods
 
 
 def with_worse_answers(
@@ -34,19 +30,8 @@ def with_worse_answers(
     """Add the losses of the worse answers, in the order of the better ones that were scored, where there are pairs."""
     if not worse:
         return scores
-    was_training = module.training
-    module.eval()
-    try:
-        with torch.inference_mode():
-            found = log_likelihoods(LabelForward.choose(module, worse[:2]), worse, progress=progress)
-    finally:
-        module.train(was_training)
-    if not all(map(math.isfinite, found)):
-        raise TrainingError(
-            "the model's loss on held-out pairs is not a finite number: its weights have diverged; "
-            "a lower learning rate would help"
-        )
-    return replace(scores, worse_loss_sums=[-each for each in found], worse_label_counts=[*map(label_count, worse)])
+    losses = row_losses(module, worse, of="held-out pairs", progress=progress)
+    return replace(scores, worse_loss_sums=losses, worse_label_counts=[*map(label_count, worse)])
 
 
 def preference_figures(before: HeldoutScores, after: HeldoutScores, *, seed: int) -> dict[str, Any]:

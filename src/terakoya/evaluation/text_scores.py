@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
-import torch
 from torch import nn
 
 from terakoya.data.tokenization import EncodedExample
 from terakoya.evaluation.heldout import HeldoutScores, Progress
-from terakoya.exceptions import InvalidDataset, TrainingError
-from terakoya.models.label_forward import LabelForward
+from terakoya.evaluation.likelihood import row_losses
+from terakoya.exceptions import InvalidDataset
 from terakoya.models.packing import label_count
-from terakoya.models.row_likelihood import log_likelihoods
 
 
 def score_text(
@@ -26,21 +23,10 @@ def score_text(
     """
     if not windows:
         raise InvalidDataset("there is no held-out text to evaluate on")
-    was_training = module.training
-    module.eval()
-    try:
-        with torch.inference_mode():
-            found = log_likelihoods(LabelForward.choose(module, windows[:2]), windows, progress=progress)
-    finally:
-        module.train(was_training)
-    if not all(map(math.isfinite, found)):
-        raise TrainingError(
-            "the model's loss on held-out text is not a finite number: its weights have diverged; "
-            "a lower learning rate would help"
-        )
+    found = row_losses(module, windows, of="held-out text", progress=progress)
     losses: dict[int, float] = {}
     labels: dict[int, int] = {}
-    for window, likelihood in zip(windows, found, strict=True):
-        losses[window.row] = losses.get(window.row, 0.0) - likelihood
+    for window, loss in zip(windows, found, strict=True):
+        losses[window.row] = losses.get(window.row, 0.0) + loss
         labels[window.row] = labels.get(window.row, 0) + label_count(window)
     return HeldoutScores(list(losses.values()), list(labels.values()), [], [], [])

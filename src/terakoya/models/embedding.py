@@ -17,6 +17,7 @@ from terakoya.exceptions import ModelLoadError
 from terakoya.models.base_loader import LoadedModel
 from terakoya.models.cache import ModelCache
 from terakoya.models.embedder_config import read_embedder_config
+from terakoya.models.length_batches import length_batches
 from terakoya.models.probe import choose_compute_type
 from terakoya.models.wire import Embedded, EmbedRequest
 
@@ -53,27 +54,14 @@ class EmbeddingEngine:
         if request.texts:
             with self._cache.get_cached_model(request.artifact) as loaded:
                 rows, truncated = _encoded(loaded.tokenizer, request.texts, config.max_tokens)
-            for batch in batches_of([len(row) for row in rows], BATCH_TOKENS):
+            # The longest first: memory reaches its peak at once or never.
+            for batch in length_batches([len(row) for row in rows], BATCH_TOKENS):
                 if is_cancelled():
                     break
                 with self._cache.get_cached_model(request.artifact) as loaded:
                     vectors[batch] = _vectors(loaded, [rows[index] for index in batch])
                 yield
         return Embedded(vectors, truncated)
-
-
-def batches_of(lengths: Sequence[int], budget_tokens: int) -> list[list[int]]:
-    """Return indices by length, longest first, in batches whose padded size fits the budget; a batch has one at least.
-
-    The longest first: memory reaches its peak at once or never.
-    """
-    batches: list[list[int]] = []
-    for index in sorted(range(len(lengths)), key=lambda index: -lengths[index]):
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= budget_tokens:
-            batches[-1].append(index)
-        else:
-            batches.append([index])
-    return batches
 
 
 def mean_vectors(hidden: Tensor, mask: Tensor) -> Tensor:

@@ -11,8 +11,6 @@ from terakoya.models.label_forward import LabelForward
 from terakoya.models.length_batches import length_batches
 from terakoya.models.packing import Row, label_count
 
-_BATCH_TOKENS = 2048
-
 
 def row_sums(losses: Tensor, rows: Sequence[Row]) -> Tensor:
     """Add up the losses of each row's labels: [labels] -> [rows]."""
@@ -22,7 +20,11 @@ def row_sums(losses: Tensor, rows: Sequence[Row]) -> Tensor:
 
 
 def log_likelihoods(
-    forward: LabelForward, rows: Sequence[Row], *, progress: Callable[[int, int], None] | None = None
+    forward: LabelForward,
+    rows: Sequence[Row],
+    *,
+    batch_tokens: int = 2048,
+    progress: Callable[[int, int], None] | None = None,
 ) -> list[float]:
     """Return each row's log-probability of its labels, their sum in nats, in the order given.
 
@@ -30,7 +32,7 @@ def log_likelihoods(
     """
     found = [0.0] * len(rows)
     done = 0
-    for batch in length_batches([len(row.input_ids) for row in rows], _BATCH_TOKENS):
+    for batch in length_batches([len(row.input_ids) for row in rows], batch_tokens):
         chosen = [rows[index] for index in batch]
         for index, loss in zip(batch, row_sums(forward.losses(chosen), chosen).tolist(), strict=True):
             found[index] = -loss

@@ -4,9 +4,9 @@ torch.
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
+
+from terakoya.utils.gpu_query import gpu_facts
 
 CPU = "cpu"
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -31,12 +31,4 @@ def environment_for(device: str | None) -> dict[str, str]:
 
 
 def _gpus() -> list[str]:
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return []
-    query = [tool, "--query-gpu=index", "--format=csv,noheader"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
-    except (OSError, subprocess.SubprocessError):
-        return []
-    return [line.strip() for line in answer.splitlines() if line.strip().isdigit()]
+    return [index for (index,) in gpu_facts("index") if index.isdigit()]

@@ -7,7 +7,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import subprocess
 import threading
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
@@ -36,6 +35,7 @@ from terakoya.training.planning import Basis, Estimate, Finding, Machine, estima
 from terakoya.training.request import TrainingRequest
 from terakoya.training.service import CheckedRequest
 from terakoya.training.spec import RunSpec
+from terakoya.utils.gpu_query import gpu_facts
 from terakoya.utils.host_memory import host_room_bytes, host_total_bytes
 
 log = structlog.get_logger(__name__)
@@ -212,16 +212,10 @@ def machine_of(data_dir: Path) -> Machine:
 
 def _gpu_memory() -> tuple[int, int] | None:
     """Return (free, total) bytes of the first GPU."""
-    tool = shutil.which("nvidia-smi")
-    if tool is None:
-        return None
-    query = [tool, "--query-gpu=memory.free,memory.total", "--format=csv,noheader,nounits"]
-    try:
-        answer = subprocess.run(query, capture_output=True, text=True, timeout=5, check=True).stdout
-        free, total = (int(cell) << 20 for cell in answer.splitlines()[0].split(","))
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
-        return None
-    return free, total
+    for free, total in gpu_facts("memory.free", "memory.total")[:1]:
+        if free.isdigit() and total.isdigit():
+            return int(free) << 20, int(total) << 20
+    return None
 
 
 def _train_rows(dataset: DatasetInfo, resolved: ResolvedTraining, facts: dict[str, Any]) -> int:

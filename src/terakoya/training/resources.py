@@ -4,43 +4,34 @@ of what the run does.
 
 from __future__ import annotations
 
-import threading
 import time
-from types import TracebackType
-from typing import Any
+from typing import Any, Self
 
 import psutil
 import torch
 
 from terakoya.domain.events import EventType, Observer
 from terakoya.exceptions import AppException
+from terakoya.training.engine.watching_thread import WatchingThread
 
 SECONDS = 3.0
 _RARER = 500
 """From 500 intervals on they grow with the time elapsed, so that a week gives some 3,000 events, not 200,000."""
 
 
-class ResourceWatch:
+class ResourceWatch(WatchingThread):
     """A context in which RESOURCES events are told."""
 
     def __init__(self, observer: Observer, device: torch.device, *, seconds: float = SECONDS) -> None:
+        super().__init__("resources")
         self._observer = observer
         self._device = device
         self._seconds = seconds
         self._process = psutil.Process()
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="resources", daemon=True)
 
-    def __enter__(self) -> ResourceWatch:
+    def __enter__(self) -> Self:
         self._process.cpu_percent()  # counts from here
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
+        return super().__enter__()
 
     def _watch(self) -> None:
         started = time.monotonic()

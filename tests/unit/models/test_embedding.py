@@ -10,7 +10,7 @@ from terakoya.domain.models import ModelArtifact
 from terakoya.exceptions import ModelLoadError
 from terakoya.models import embedding
 from terakoya.models.cache import ModelCache
-from terakoya.models.embedding import EmbeddingEngine, batches_of, dtype_of, mean_vectors
+from terakoya.models.embedding import EmbeddingEngine, dtype_of, mean_vectors
 from terakoya.models.factory import create_model_loader
 from terakoya.models.wire import Embedded, EmbedRequest
 
@@ -78,16 +78,6 @@ def test_a_text_that_is_too_long_is_cut_at_its_end_and_named(tiny_embedder: Mode
 def test_a_model_that_is_no_embedder_is_refused(tiny_base: ModelArtifact) -> None:
     with pytest.raises(ModelLoadError, match="is no embedder"):
         embed(tiny_base, "a")
-
-
-def test_batches_hold_every_text_once_longest_first_within_the_budget() -> None:
-    lengths = [5, 100, 7, 30, 30, 30, 2, 250]
-    batches = batches_of(lengths, 100)
-    assert sorted(index for batch in batches for index in batch) == list(range(8))
-    flat = [lengths[index] for batch in batches for index in batch]
-    assert flat == sorted(lengths, reverse=True)
-    assert all(len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= 100 for batch in batches)
-    assert batches_of([], 100) == []
 
 
 def test_only_embedders_are_opened_in_another_type_than_float32() -> None:

@@ -23,6 +23,7 @@ import structlog
 from terakoya.exceptions import UnreadableDocument
 from terakoya.rag.indexing.parse_result import MAX_RESULT_BYTES, Contradiction, read_result
 from terakoya.rag.indexing.parsed_document import ParsedDocument, ParsedPassage
+from terakoya.security.child_ending import ending, last_line_of
 from terakoya.security.environment import child_environment
 
 __all__ = ["ParseChildren", "ParsedDocument", "ParsedPassage"]
@@ -32,8 +33,6 @@ _RESULT, _LOG, _SERVER_LOG = "result.jsonl", "parse.log", "parse-server.log"
 _IDLE_SECONDS = 300.0
 _GRACE_SECONDS = 5.0
 """For a killed child to be reported; a server that takes longer is killed itself."""
-_OUT_OF_MEMORY_SIGNALS = (signal.SIGABRT, signal.SIGTRAP, signal.SIGILL, signal.SIGSEGV, signal.SIGBUS)
-"""How native code ends when an allocation fails; also how it ends on a defect."""
 logger = structlog.get_logger(__name__)
 
 
@@ -218,29 +217,9 @@ def _checked(directory: Path, parser: str) -> ParsedDocument:
 
 
 def _death(code: int, directory: Path, memory_bytes: int) -> str:
-    mib = memory_bytes >> 20
-    if code > 0:
-        last = _last_line(directory / _LOG)
-        return f"the parser ended with exit code {code}" + (f": {last}" if last else "")
-    number = -code
     try:
-        name = signal.Signals(number).name
-    except ValueError:
-        name = f"signal {number}"
-    if number == signal.SIGXCPU:
-        return "the parser was stopped: it computed for longer than it may"
-    if number == signal.SIGKILL:
-        return "the parser was killed, as happens when the machine is short of memory"
-    if number in _OUT_OF_MEMORY_SIGNALS:
-        return f"the parser crashed ({name}): the file is damaged, or needs more than the {mib} MiB a parser may use"
-    return f"the parser crashed ({name})"
-
-
-def _last_line(log: Path) -> str:
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
-            lines = file.read().decode("utf-8", errors="replace").strip().splitlines()
+        with (directory / _LOG).open("rb") as log:
+            last = last_line_of(log)
     except FileNotFoundError:  # it ended before it could say anything
-        return ""
-    return lines[-1][:300] if lines else ""
+        last = ""
+    return ending(code, last, child="parser", article="a", memory_bytes=memory_bytes)

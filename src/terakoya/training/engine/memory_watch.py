@@ -4,10 +4,9 @@ kernel kills. Says when it gets low, in time for a checkpoint, and when there is
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
-from types import TracebackType
 
+from terakoya.training.engine.watching_thread import WatchingThread
 from terakoya.utils.host_memory import host_room_bytes, host_total_bytes
 
 POLL_SECONDS = 0.1
@@ -17,7 +16,7 @@ _CRITICAL_PART = 4
 """A quarter of that is critical."""
 
 
-class MemoryWatch:
+class MemoryWatch(WatchingThread):
     """A context in which memory is watched. That it is low is told once, and after ``again`` once more."""
 
     def __init__(
@@ -30,28 +29,17 @@ class MemoryWatch:
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
         """The callbacks hear how many bytes are left, in the watching thread."""
+        super().__init__("memory")
         self._on_low = on_low
         self._on_critical = on_critical
         self._room = room
         self._low_bytes = low_water_bytes() if low_bytes is None else low_bytes
         self._poll_seconds = poll_seconds
         self._said_low = False
-        self._over = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="memory", daemon=True)
 
     def again(self) -> None:
         """Tell once more if memory is low: something has changed that decides what to do about it."""
         self._said_low = False
-
-    def __enter__(self) -> MemoryWatch:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._over.set()
-        self._thread.join()
 
     def _watch(self) -> None:
         while not self._over.wait(self._poll_seconds):
