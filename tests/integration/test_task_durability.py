@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,10 @@ from typing import Any
 import pytest
 from tests.integration.test_supervisor import WORKERS_PATH, House, is_gone, of_process
 
-from terakoya.domain.tasks import Task, TaskState
+from terakoya.domain.tasks import Task, TaskKind, TaskState
 from terakoya.exceptions import Conflict
+from terakoya.tasks import supervisor
+from terakoya.tasks.conclusion import conclude
 
 
 @pytest.fixture
@@ -159,6 +162,34 @@ async def test_the_pauses_between_restarts_double_and_the_slot_is_kept(house: Ho
         ends = [await house.end_of(each) for each in (task, second)]
     assert [event["pause_seconds"] for event in restarts(house, task)] == [0.2, 0.4, 0.8]
     assert ends[0].finished_at < ends[1].started_at  # type: ignore[operator]
+
+
+async def test_a_dead_worker_keeps_its_slot_while_its_end_is_written(
+    house: House, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def slowly(*arguments: Any, **fields: Any) -> Task:
+        house.service.submit(TaskKind.TRAINING, name="later", request={"do": "succeed"}, resolved={})  # wakes it
+        time.sleep(0.5)
+        return conclude(*arguments, **fields)
+
+    monkeypatch.setattr(supervisor, "conclude", slowly)
+    task = house.submit(do="die", times=1, limits={"max_restarts": 3})
+    second = house.submit(do="succeed")
+    async with house.supervised(restart_pause=0.2):
+        ends = [await house.end_of(each) for each in (task, second)]
+    assert ends[0].finished_at < ends[1].started_at  # type: ignore[operator]
+
+
+async def test_a_resting_task_that_is_cancelled_frees_its_slot_at_once(house: House) -> None:
+    task = house.submit(do="die", times=1, limits={"max_restarts": 3})
+    second = house.submit(do="succeed")
+    async with house.supervised(restart_pause=60):
+        async with asyncio.timeout(10):
+            while not restarts(house, task) or house.repository.find(task.id).attempt == 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        await asyncio.sleep(0.5)  # it rests, and nothing else wakes the supervisor
+        assert house.service.cancel(task.id).state is TaskState.CANCELLED
+        assert (await house.end_of(second)).state is TaskState.SUCCEEDED
 
 
 async def test_a_resting_task_can_be_paused_and_lets_others_go_first(house: House) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +20,9 @@ from terakoya.cli.output import (
 )
 from terakoya.cli.texts import _, shared
 from terakoya.exceptions import InvalidConfig, InvalidDataset
+
+if TYPE_CHECKING:
+    from terakoya.client.client import Client
 
 app = typer.Typer(help=_("Training data."), no_args_is_help=True, rich_markup_mode=None)
 DatasetArgument = Annotated[str, typer.Argument(help=_("Name or id of the dataset."), show_default=False)]
@@ -72,17 +75,22 @@ def add(
 
     mapping = _mapping(map or [])
     with connect() as connection:
-        try:
-            info = connection.client.datasets.add(file, name=name, mapping=mapping, skip_bad_rows=skip_bad_rows)
-        except InvalidDataset as error:
-            raise _explained(error) from error
-        report = connection.client.datasets.report(info["id"])
+        info = add_explained(connection.client, file, name=name, mapping=mapping, skip_bad_rows=skip_bad_rows)
+        found = connection.client.datasets.report(info["id"])
     if json_wanted():
         print_json(info)
         return
     say(_("Added %(name)s: %(rows)s rows, id %(id)s", name=info["name"], rows=info["rows"], id=info["id"]))
-    for finding in findings(report):
+    for finding in findings(found):
         remark(f"  {finding}")
+
+
+def add_explained(client: Client, file: Path, **options: Any) -> dict[str, Any]:
+    """Upload a file. Raises: InvalidDataset, its bad rows having been shown, and whatever else the server says."""
+    try:
+        return client.datasets.add(file, **options)
+    except InvalidDataset as error:
+        raise _explained(error) from error
 
 
 @app.command("report", help=_("Show what the check of every row found."))

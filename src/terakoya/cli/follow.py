@@ -40,8 +40,10 @@ def _until_paused(client: Client, task_id: str, *, after: int) -> Iterator[dict[
     """Yield events until the task has ended or rests; one that was paused and goes on is followed further."""
     for event in client.watch(task_id, after=after):
         yield event
-        if event.get("state") == "paused" and client.tasks.get(task_id)["state"] == "paused":
-            return
+        if event.get("state") == "paused":
+            task = client.tasks.get(task_id)
+            if task["state"] == "paused" and task["attempt"] == event["attempt"]:  # not an earlier pause, told again
+                return
 
 
 def show_outcome(client: Client, task_id: str) -> dict[str, Any]:

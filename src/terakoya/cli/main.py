@@ -1,6 +1,6 @@
 """The ``terakoya`` command: puts the nouns together and turns errors into messages and exit statuses.
 
-0 done, 1 failed, 2 wrong usage, 130 interrupted.
+0 done, 1 failed, 2 wrong usage, 3 paused while it was watched, 130 interrupted.
 """
 
 from __future__ import annotations

@@ -230,14 +230,17 @@ def _train_on_file(client: Client, model: str, file: Path, name: str | None, opt
 
 
 def _upload(client: Client, file: Path, name: str | None) -> dict[str, Any]:
+    from terakoya.cli.dataset_report import findings
+    from terakoya.cli.datasets import add_explained
+
     try:
-        info = client.datasets.add(file, name=name)
+        info = add_explained(client, file, name=name)
     except Conflict as error:
         raise Conflict(
             f"{error}. To train on the stored one give its name instead of a file; to upload this file too, "
             "add --dataset-name NAME"
         ) from error
     remark(_("Uploaded %(file)s as dataset %(name)s: %(rows)s rows", file=file, name=info["name"], rows=info["rows"]))
-    for notice in info.get("notices") or ():
-        remark(f"  {notice}")
+    for finding in findings(client.datasets.report(info["id"])):
+        remark(f"  {finding}")
     return info

@@ -116,7 +116,7 @@ class Tasks(_Resource):
         return self._object("PATCH", f"/api/tasks/{_part(task_id)}", json={"priority": priority})
 
     def move_to_front(self, task_id: str) -> Json:
-        """Make a queued or paused task the next of its kind."""
+        """Make a queued task the next of its kind."""
         return self._object("PATCH", f"/api/tasks/{_part(task_id)}", json={"front": True})
 
     def resume(self, task_id: str) -> Json:

@@ -151,7 +151,7 @@ def import_rows(source: Path, files: RowFiles, options: ImportOptions) -> Import
         size_bytes=writer.size,
         sha256=writer.sha256.hexdigest(),
         notices=tuple(_notices(opened, doctor)),
-        statistics=_statistics(doctor),
+        statistics=_statistics(doctor, report["characters"]),
         report=report,
     )
 
@@ -249,10 +249,10 @@ def _format_name(doctor: Doctor) -> str:
     return " + ".join(names[:2]) + (" + ..." if len(names) > 2 else "")
 
 
-def _statistics(doctor: Doctor) -> dict[str, Any]:
+def _statistics(doctor: Doctor, characters: Mapping[str, Any]) -> dict[str, Any]:
     lengths = {
         f"{name}_characters": {key: each[key] for key in ("mean", "p50", "p99", "max")}
-        for name, each in doctor.report()["characters"].items()
+        for name, each in characters.items()
     }
     return {
         "bad_rows_left_out": doctor.bad_rows,

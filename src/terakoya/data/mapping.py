@@ -57,6 +57,12 @@ def _check_names(mapping: Mapping[str, str]) -> None:
             raise InvalidConfig(
                 f"the column for {meaning!r} has 1 to {MAX_COLUMN_CHARACTERS} characters; got {len(column)}"
             )
+    for own in ("system", "split"):  # columns of these names are read as such unless another one is named
+        if own not in mapping and (taken := [meaning for meaning, column in mapping.items() if column == own]):
+            raise InvalidConfig(
+                f"the column {own!r} is read as the {own} of a row, and here as its {taken[0]} too; name another "
+                f"column as {own!r}, or rename this one"
+            )
     columns = list(mapping.values())
     if twice := {column for column in columns if columns.count(column) > 1}:
         raise InvalidConfig(f"a mapping names each column once; {sorted(twice)[0]!r} has several meanings")

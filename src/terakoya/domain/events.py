@@ -43,6 +43,11 @@ class EventType(StrEnum):
     """status: a final TaskState; error?, error_code?, model_id?."""
 
 
+INTERRUPTED, RESTARTED, WAITING = "interrupted", "restarted", "waiting"
+"""Codes of warnings that are counted: the web process ended during its own task; a worker died and is started again; a
+task waits for a part that is not there, and is at nothing that could end a process."""
+
+
 class Phase(StrEnum):
     """Named phases, in order. Their texts are in the message catalogues as ``phase.<value>``."""
 

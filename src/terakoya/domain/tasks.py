@@ -57,6 +57,8 @@ LIMITS = "limits"
 TIME_LIMIT, OUT_OF_MEMORY = "time_limit", "out_of_memory"
 """Error codes: stopped because it had worked for as long as it may; stopped before memory ran out."""
 WAITING_STATES = frozenset({TaskState.QUEUED, TaskState.PAUSED})
+UNWANTED_STATES = frozenset({TaskState.PAUSING, TaskState.CANCELLING})
+"""A process may be at work that is to end."""
 ACTIVE_STATES = frozenset({TaskState.PREPARING, TaskState.RUNNING, TaskState.PAUSING, TaskState.CANCELLING})
 
 

@@ -1,9 +1,9 @@
 """Entry point: a server that forks a child for each uploaded file. The child holds nothing, can reach nothing and may
 be killed; the server opens dictionary and tokenizer once, for all of them, and never an upload.
 
-Requests are lines of JSON on standard input: ``{"job", "directory", ...}`` starts a child, ``{"kill": job}`` ends one.
-``{"job", "code"}`` on standard output says how a child ended. The server ends with its input. A child's result and log
-are files in its directory; whatever a parser prints itself goes into the log.
+Requests are lines of JSON on standard input: ``{"job", "directory", "result", "log", ...}`` starts a child,
+``{"kill": job}`` ends one. ``{"job", "code"}`` on standard output says how a child ended. The server ends with its
+input. A child's result and log are files in its directory; whatever a parser prints itself goes into the log.
 """
 
 from __future__ import annotations
@@ -32,7 +32,6 @@ from terakoya.security.confinement import (
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-RESULT, LOG = "result.jsonl", "parse.log"
 _OPEN_FILES = 64
 _MOST_FILES = 1 << 16
 """Of the server: it has a handful."""
@@ -98,7 +97,7 @@ class ForkServer:
         except AppException as error:
             from terakoya.rag.indexing.parse_result import write_error
 
-            with (Path(request["directory"]) / RESULT).open("wb") as result:
+            with Path(request["directory"], request["result"]).open("wb") as result:
                 write_error(result, str(error), error.code)
             _answer(request["job"], 0)
             return
@@ -149,11 +148,11 @@ def _be_a_child(request: dict[str, Any], tokenizer: Tokenizer, server: int) -> N
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         os.chdir(request["directory"])
-        _leave_the_servers_files()
+        _leave_the_servers_files(request["log"])
         die_first()
         leave_network()
         die_with_parent(server)  # last: a change of credentials may undo it
-        with Path(RESULT).open("wb") as result:
+        with Path(request["result"]).open("wb") as result:
             _parse(request, tokenizer, result)
         code = 0
     except SystemExit as end:
@@ -167,10 +166,10 @@ def _be_a_child(request: dict[str, Any], tokenizer: Tokenizer, server: int) -> N
         os._exit(code if isinstance(code, int) else int(code is not None))
 
 
-def _leave_the_servers_files() -> None:
+def _leave_the_servers_files(log: str) -> None:
     """Keep nothing of the server's: no input, output into the log."""
     os.closerange(3, min(os.sysconf("SC_OPEN_MAX"), _MOST_FILES))
-    for target, path, flags in ((0, os.devnull, os.O_RDONLY), (1, LOG, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)):
+    for target, path, flags in ((0, os.devnull, os.O_RDONLY), (1, log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)):
         opened = os.open(path, flags, 0o600)
         os.dup2(opened, target)
         os.close(opened)

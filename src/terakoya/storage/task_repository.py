@@ -98,6 +98,8 @@ class SqlTaskRepository:
     def move_to_front(self, task_id: str) -> Task:
         with writing(self._engine) as session:
             row = _waiting(session, task_id)
+            if row.state == TaskState.PAUSED:
+                raise Conflict(f"the task {task_id!r} is paused, and goes to the end when it is resumed; move it then")
             first = session.scalars(_queued(TaskKind(row.kind)).limit(1)).one_or_none()
             if first is not None and first.id != row.id:
                 row.priority, row.place = max(row.priority, first.priority), first.place - 1

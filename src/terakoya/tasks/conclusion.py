@@ -13,7 +13,7 @@ from pathlib import Path
 
 import structlog
 
-from terakoya.domain.events import EventType
+from terakoya.domain.events import RESTARTED, EventType
 from terakoya.domain.ports import EventLog, TaskRepository
 from terakoya.domain.tasks import (
     CHECKPOINTS,
@@ -83,11 +83,15 @@ def conclude(
     except (StaleWriter, StorageFull, Unavailable):
         raise
     except AppException as error:  # its model cannot be registered: unsafe or missing files, a parent that is gone
-        finished = repository.finish(task, TaskState.FAILED, error=str(error), error_code=error.code)
+        finished = repository.finish(
+            task, TaskState.FAILED, error=str(error), error_code=error.code, worked_seconds=worked_seconds
+        )
     except Exception as error:
         log.exception("conclusion_failed", task_id=task.id)
         message = f"what the {task.kind} process left cannot be used: {type(error).__name__}: {error}"
-        finished = repository.finish(task, TaskState.FAILED, error=message, error_code="internal_error")
+        finished = repository.finish(
+            task, TaskState.FAILED, error=message, error_code="internal_error", worked_seconds=worked_seconds
+        )
     if finished.state is TaskState.SUCCEEDED:  # all others may be resumed
         shutil.rmtree(task_dir / CHECKPOINTS, ignore_errors=True)
     announce(finished, repository=repository, event_log=event_log)
@@ -173,7 +177,7 @@ def _say_restart(task: Task, outcome: Outcome, deaths: int, pause_seconds: float
         task.id,
         EventType.WARNING,
         attempt=task.attempt,
-        code="restarted",
+        code=RESTARTED,
         message=f"{reason.partition(chr(10))[0]}\nIt goes on from its newest checkpoint {when} "
         f"(restart {deaths} of at most {limit} in a row without a new one).",
         reason=reason,

@@ -7,11 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from terakoya.domain.events import Event, EventType, Phase
+from terakoya.domain.events import INTERRUPTED, RESTARTED, WAITING, Event, EventType, Phase
 
-INTERRUPTED, RESTARTED, WAITING = "interrupted", "restarted", "waiting"
-"""Codes of warnings: the web process ended during its own task; a worker died and is started again; a task waits for
-a part that is not there, and is at nothing that could end a process."""
 LONGEST_PAUSE_SECONDS = 300.0
 
 

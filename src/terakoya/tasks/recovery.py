@@ -8,9 +8,9 @@ import signal
 
 import structlog
 
-from terakoya.domain.events import EventType
+from terakoya.domain.events import INTERRUPTED, EventType
 from terakoya.domain.ports import EventLog, TaskRepository
-from terakoya.domain.tasks import ACTIVE_STATES, Task, TaskKind, TaskState
+from terakoya.domain.tasks import ACTIVE_STATES, UNWANTED_STATES, Task, TaskKind, TaskState
 from terakoya.storage.files import DataDir
 from terakoya.storage.worker_io import has_begun, read_outcome
 from terakoya.tasks.conclusion import announce, conclude, fail, queue_again, say_paused
@@ -23,7 +23,6 @@ MAX_DEATHS = 10
 """So often in a row the server may end at one and the same place of a task of its own, if the task is at work there;
 then the task is the reason."""
 _CLAIMED = frozenset({TaskState.PREPARING, TaskState.PAUSING, TaskState.CANCELLING})
-_UNWANTED = frozenset({TaskState.PAUSING, TaskState.CANCELLING})
 
 
 def recover(
@@ -76,7 +75,7 @@ def _take_up(task: Task, repository: TaskRepository, event_log: EventLog) -> Non
             fail(task, text, "server_ended", repository=repository, event_log=event_log)
             return
         message = "the server ended during this task, which goes on now"
-        event_log.append(task.id, EventType.WARNING, attempt=task.attempt, code="interrupted", message=message)
+        event_log.append(task.id, EventType.WARNING, attempt=task.attempt, code=INTERRUPTED, message=message)
     _queue_again(task, repository, event_log)
 
 
@@ -92,7 +91,7 @@ def _settle(task: Task, repository: TaskRepository, event_log: EventLog, data_di
 
 def _never_began(task: Task, data_dir: DataDir) -> bool:
     """Its worker was still at the gate, or was not started: nothing has been done, so doing it is no repetition."""
-    if task.state in _UNWANTED:
+    if task.state in UNWANTED_STATES:
         return False
     if task.owner is None:
         return True

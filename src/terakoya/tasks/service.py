@@ -53,7 +53,7 @@ class TaskService:
         return self._woken(self._repository.set_priority(task_id, priority))
 
     def move_to_front(self, task_id: str) -> Task:
-        """Raises: TaskNotFound; Conflict unless it is queued or paused."""
+        """Raises: TaskNotFound; Conflict unless it is queued."""
         return self._woken(self._repository.move_to_front(task_id))
 
     def events(self, task_id: str, *, after: int = 0, limit: int | None = None) -> Sequence[Event]:
@@ -100,12 +100,14 @@ class TaskService:
     def _cancel(self, task: Task, *, keep: bool) -> Task:
         if task.state.is_final:
             raise Conflict(f"the task {task.id!r} has already {_PAST[task.state]}")
+        if keep and task.kind is not TaskKind.TRAINING:
+            raise Conflict(f"a {task.kind} task has nothing to keep half-way; cancel it without 'keep'")
         if task.state in WAITING_STATES:
             if keep and (task.attempt > 1 or task.state is TaskState.PAUSED):
                 raise Conflict(f"the task {task.id!r} is {task.state} and evaluates nothing; resume it, then keep it")
             cancelled = self._repository.finish(task, TaskState.CANCELLED)
             announce(cancelled, repository=self._repository, event_log=self._event_log)
-            return cancelled
+            return self._woken(cancelled)  # it may have rested on a device
         if task.state is TaskState.CANCELLING:
             if keep:
                 raise Conflict(f"the task {task.id!r} is already being cancelled; nothing of it is kept")

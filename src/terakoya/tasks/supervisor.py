@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import structlog
 
 from terakoya.domain.ports import EventLog, InlineWork, TaskPlanner, TaskRepository
-from terakoya.domain.tasks import TIME_LIMIT, ProcessIdentity, Task, TaskKind, TaskLimits, TaskState
+from terakoya.domain.tasks import TIME_LIMIT, UNWANTED_STATES, ProcessIdentity, Task, TaskKind, TaskLimits, TaskState
 from terakoya.exceptions import StaleWriter, StorageFull
 from terakoya.storage.control import Action, request_action
 from terakoya.storage.files import DataDir
@@ -31,7 +31,6 @@ log = structlog.get_logger(__name__)
 _RETRY_SECONDS = 5.0
 _GROUP_POLL_SECONDS = 0.05
 _GROUP_PATIENCE_SECONDS = 10.0
-_UNWANTED = frozenset({TaskState.PAUSING, TaskState.CANCELLING})
 Result = TypeVar("Result")
 
 
@@ -135,7 +134,7 @@ class Supervisor:
         try:
             await asyncio.to_thread(settle_unsettled, self._repository, self._event_log, self._data_dir)
             for task in await asyncio.to_thread(
-                self._repository.list_tasks, states=frozenset(_UNWANTED), limit=len(self._watched) + 1000
+                self._repository.list_tasks, states=UNWANTED_STATES, limit=len(self._watched) + 1000
             ):
                 self._stop_worker_of(task)
             await self._let_rest_end()
@@ -158,7 +157,7 @@ class Supervisor:
             task = await asyncio.to_thread(self._launcher.launch, queued, device=place.device)
             if task.state.is_active:
                 self._watch(task)
-            if task.state in _UNWANTED:
+            if task.state in UNWANTED_STATES:
                 self._stop_worker_of(task)
 
     def _free_place(self, kind: TaskKind) -> Place | None:
@@ -179,7 +178,7 @@ class Supervisor:
 
     async def _let_rest_end(self) -> None:
         """Give back the place of a task that was paused or cancelled while it rested."""
-        for task_id in self._slots.resting:
+        for task_id in self._slots.resting - self._watched.keys():  # those are being concluded
             if (await asyncio.to_thread(self._repository.find, task_id)).state is not TaskState.QUEUED:
                 self._slots.give_back(task_id)
 

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from terakoya.domain.events import EventType
+from terakoya.domain.events import RESTARTED, EventType
 from terakoya.exceptions import DoesNotFit
 from terakoya.storage.files import read_tail, write_durably
 from terakoya.storage.json_text import to_json
@@ -90,7 +90,7 @@ def was_killed_short_of_memory(task_dir: Path, attempt: int) -> bool:
             continue
         if event.get("type") == EventType.RESOURCES:
             available = event.get("available_bytes")
-        if event.get("type") == EventType.WARNING and event.get("code") == "restarted":
+        if event.get("type") == EventType.WARNING and event.get("code") == RESTARTED:
             killed = _KILLED in str(event.get("reason"))
     return killed and isinstance(available, int) and available < 2 * low_water_bytes()
 

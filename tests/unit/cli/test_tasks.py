@@ -18,6 +18,7 @@ TASK: dict[str, Any] = {
     "name": "tuned",
     "state": "paused",
     "priority": 7,
+    "attempt": 2,
     "created_at": "2026-01-01T00:00:00",
     "error": None,
 }
@@ -86,7 +87,8 @@ def test_a_priority_without_or_with_two_wishes_is_refused(server: GivenServer, c
 
 
 def test_watching_ends_when_the_task_is_paused(server: GivenServer) -> None:
-    server.events = [{"type": "state", "state": state, "seq": 1} for state in ("running", "pausing", "paused")]
+    states = [(1, "paused"), (2, "running"), (2, "pausing"), (2, "paused"), (2, "running")]  # the first is an old one
+    server.events = [{"type": "state", "state": state, "attempt": attempt, "seq": 1} for attempt, state in states]
     no_run = TASK | {"kind": "pull"}
     server.transport.request = lambda *_, **__: no_run  # type: ignore[method-assign]
     answer = CliRunner().invoke(app, ["tasks", "watch", "task_1"])

@@ -66,6 +66,8 @@ def test_a_reason_names_the_columns_as_they_are_called_in_the_file() -> None:
         {"prompt": "", "answer": "b"},
         {"prompt": "x" * 201, "answer": "b"},
         {"frage": "a", "answer": "b"},
+        {"prompt": "system", "answer": "b"},
+        {"prompt": "a", "answer": "split"},
     ],
 )
 def test_a_mapping_that_makes_no_row_is_refused(mapping: dict[str, str]) -> None:

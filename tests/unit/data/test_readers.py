@@ -156,6 +156,22 @@ def test_the_name_decides_only_what_the_content_leaves_open(tmp_path: Path) -> N
     assert rows_of(comma, "rows.tsv.gz") == [(2, {"a,b": "1,2", "c": "3"})]
 
 
+def test_rows_in_a_file_that_is_called_text_are_rows(tmp_path: Path) -> None:
+    lines = write(tmp_path / "a", '{"prompt": "a"}\n\n{"prompt": "b"}\n')
+    prose = write(tmp_path / "b", '{"prompt": "a"}\nis how a row is written.\n')
+    assert rows_of(lines, "rows.txt") == [(1, {"prompt": "a"}), (3, {"prompt": "b"})]
+    assert rows_of(prose, "guide.md") == [(1, {"text": '{"prompt": "a"}\nis how a row is written.'})]
+
+
+def test_plain_text_without_blank_lines_is_cut_at_line_ends(tmp_path: Path) -> None:
+    line = "あ" * 99
+    rows = rows_of(write(tmp_path / "a", f"{line}\n" * 1000), "corpus.txt")
+    texts = [row["text"] for _, row in rows]  # type: ignore[index]
+    assert "\n".join(texts) == "\n".join([line] * 1000)
+    assert max(map(len, texts)) <= 4 * PASSAGE_CHARACTERS + 100
+    assert [number for number, _ in rows[:2]] == [1, 161]
+
+
 def test_plain_text_is_cut_at_blank_lines(tmp_path: Path) -> None:
     paragraph = "あ" * (PASSAGE_CHARACTERS // 2)
     file = write(tmp_path / "a", f"\n\n# 題\r\n\r\n{paragraph}\n\n{paragraph}\n\n\n続き\n")

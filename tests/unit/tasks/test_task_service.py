@@ -55,6 +55,24 @@ def test_a_waiting_task_is_cancelled_at_once_and_can_be_resumed(service: TaskSer
         service.resume(task_id)
 
 
+def test_only_training_can_keep_what_it_has(service: TaskService, repository: SqlTaskRepository) -> None:
+    task = service.submit(TaskKind.INGEST, name="file", request={}, resolved={})
+    repository.set_owner(repository.claim(task.id), ProcessIdentity("boot", 1, 1.0))
+    with pytest.raises(Conflict, match="nothing to keep half-way"):
+        service.cancel(task.id, keep=True)
+    assert service.get(task.id).state is TaskState.RUNNING
+
+
+def test_a_paused_task_goes_to_the_front_only_once_it_is_resumed(service: TaskService) -> None:
+    first, second = submit(service), submit(service)
+    service.pause(second)
+    with pytest.raises(Conflict, match="when it is resumed"):
+        service.move_to_front(second)
+    service.resume(second)
+    service.move_to_front(second)
+    assert [task.id for task in service.queue()] == [second, first]
+
+
 def test_keep_leaves_the_task_running_and_a_plain_cancel_overrides_it(
     service: TaskService, repository: SqlTaskRepository, data_dir: DataDir
 ) -> None:

@@ -94,13 +94,14 @@ def _decoded(head: bytes, encoding: str) -> str:
 def _format_of(head: str, filename: str | None) -> str:
     named = _ENDINGS.get(Path((filename or "").lower().removesuffix(".gz")).suffix)
     start = head.lstrip()
+    lines = [line for line in start.split("\n") if line.strip()][:_JUDGED_LINES]
     if named == "text" or not start:
-        return named or "jsonl"
+        is_jsonl = bool(lines) and all(line.startswith("{") and _is_json(line) for line in lines)
+        return "jsonl" if is_jsonl else named or "jsonl"
     if start.startswith("<"):
         raise InvalidDataset(f"this looks like HTML or XML, which is not read; {FORMATS_ADVICE}")
     if start.startswith("[") and named in (None, "jsonl"):
         return "json"
-    lines = [line for line in start.split("\n") if line.strip()][:_JUDGED_LINES]
     if start.startswith("{"):
         return "json" if _spans_lines(lines) else "jsonl"
     if named is not None:

@@ -1,4 +1,4 @@
-"""Plain text and Markdown: passages of running text, cut at blank lines."""
+"""Plain text and Markdown: passages of running text, cut at blank lines; at line ends where there are none."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from terakoya.data.sources import Source
 
 PASSAGE_CHARACTERS = 4000
 """A passage ends at the first blank line after so many characters."""
+_LONGEST = 4 * PASSAGE_CHARACTERS
+"""Where no blank line comes, it ends at the first line's end after so many."""
 
 
 def read_plain(source: Source, encoding: str) -> Rows:
@@ -28,5 +30,8 @@ def read_plain(source: Source, encoding: str) -> Rows:
                 start = number
             lines.append(line)
             size += len(line) + 1
+            if size >= _LONGEST:
+                yield start, {"text": "\n".join(lines).rstrip()}
+                lines, size = [], 0
     if lines:
         yield start, {"text": "\n".join(lines).rstrip()}

@@ -15,7 +15,7 @@ import numpy as np
 
 from terakoya.domain.document_ports import DocumentRepository, Embedder
 from terakoya.domain.documents import CollectionInfo, DocumentInfo, Passage, Vector
-from terakoya.domain.events import EventType, Observer, Phase
+from terakoya.domain.events import WAITING, EventType, Observer, Phase
 from terakoya.domain.ports import ModelRepository
 from terakoya.domain.tasks import Task
 from terakoya.exceptions import AppException, RAGError, Unavailable
@@ -189,7 +189,7 @@ async def _patiently(call: Callable[[], Awaitable[Result]], observer: Observer) 
             return await call()
         except Unavailable as error:
             message = f"{error}; trying again in {pause_seconds:g} s"
-            observer.notify(EventType.WARNING, code="waiting", message=message)
+            observer.notify(EventType.WARNING, code=WAITING, message=message)
             await asyncio.sleep(pause_seconds)
             observer.notify(EventType.LOG, message="trying again")  # from here on it is at work, not waiting
     return await call()

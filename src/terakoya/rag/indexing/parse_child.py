@@ -16,7 +16,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import structlog
 
@@ -29,7 +29,7 @@ from terakoya.security.environment import child_environment
 __all__ = ["ParseChildren", "ParsedDocument", "ParsedPassage"]
 
 _MODULE = "terakoya.processes.parse"
-_RESULT, _LOG, _SERVER_LOG = "result.jsonl", "parse.log", "parse-server.log"
+RESULT, LOG = "result.jsonl", "parse.log"
 _IDLE_SECONDS = 300.0
 _GRACE_SECONDS = 5.0
 """For a killed child to be reported; a server that takes longer is killed itself."""
@@ -69,6 +69,8 @@ class ParseChildren:
             directory = Path(folder)
             request = {
                 "directory": str(directory.absolute()),  # noqa: ASYNC240  asks no disk
+                "result": RESULT,
+                "log": LOG,
                 "path": str(path.absolute()),  # noqa: ASYNC240
                 "parser": parser,
                 "filename": filename,
@@ -123,15 +125,17 @@ class ParseChildren:
 class _ForkServer:
     """The web process's end of one server."""
 
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
+    def __init__(self, process: asyncio.subprocess.Process, log: BinaryIO) -> None:
         self._process = process
+        self._log = log
         self._ended: dict[int, asyncio.Future[int]] = {}
         self._jobs = itertools.count()
         self._listening = asyncio.create_task(self._listen(), name="parse server")
 
     @classmethod
     async def start(cls, work_dir: Path) -> _ForkServer:
-        with (work_dir / _SERVER_LOG).open("wb") as log:
+        log = tempfile.TemporaryFile(dir=work_dir)  # noqa: SIM115  closed when the server has ended
+        try:
             process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-P", "-m", _MODULE, str(os.getpid())),
                 cwd=work_dir,
@@ -141,8 +145,10 @@ class _ForkServer:
                 stderr=log,
                 start_new_session=True,
             )
-        (work_dir / _SERVER_LOG).unlink(missing_ok=True)
-        return cls(process)
+        except BaseException:
+            log.close()
+            raise
+        return cls(process, log)
 
     @property
     def is_alive(self) -> bool:
@@ -200,13 +206,16 @@ class _ForkServer:
             if ended is not None and not ended.done():
                 ended.set_result(answer["code"])
         code = await self._process.wait()
+        with self._log as log:
+            if code != 0:
+                logger.warning("parse_server_died", exit_code=code, last_line=last_line_of(log))
         for ended in self._ended.values():
             if not ended.done():
                 ended.set_result(code or -signal.SIGKILL)
 
 
 def _checked(directory: Path, parser: str) -> ParsedDocument:
-    result = directory / _RESULT
+    result = directory / RESULT
     try:
         if result.stat().st_size > MAX_RESULT_BYTES:
             raise Contradiction("it is too large")
@@ -218,7 +227,7 @@ def _checked(directory: Path, parser: str) -> ParsedDocument:
 
 def _death(code: int, directory: Path, memory_bytes: int) -> str:
     try:
-        with (directory / _LOG).open("rb") as log:
+        with (directory / LOG).open("rb") as log:
             last = last_line_of(log)
     except FileNotFoundError:  # it ended before it could say anything
         last = ""
