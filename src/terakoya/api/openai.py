@@ -44,6 +44,7 @@ async def complete_chat(body: ChatCompletionRequest, request: Request, models: M
     """
     seed = secrets.randbits(31) if body.seed is None else body.seed
     messages = [Message(message.role, message.text) for message in body.messages]
+    name = (await run_sync(models.get, body.model)).name
     begun = await begin(
         [
             models.chat(
@@ -57,7 +58,6 @@ async def complete_chat(body: ChatCompletionRequest, request: Request, models: M
             for number in range(body.n)
         ]
     )
-    name = (await run_sync(models.get, body.model)).name
     head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": name}
     if body.stream:
         chunks = _chunks(head, begun, includes_usage=body.includes_usage)

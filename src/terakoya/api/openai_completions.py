@@ -27,6 +27,7 @@ router = APIRouter(tags=["openai"], route_class=OpenAIRoute)
 async def complete_text(body: CompletionRequest, request: Request, models: Models) -> Response:
     """Go on with each prompt, ``n`` times."""
     seed = secrets.randbits(31) if body.seed is None else body.seed
+    name = (await run_sync(models.get, body.model)).name
     begun = await begin(
         [
             models.complete(
@@ -41,7 +42,6 @@ async def complete_text(body: CompletionRequest, request: Request, models: Model
             for number in range(body.n)
         ]
     )
-    name = (await run_sync(models.get, body.model)).name
     head = {
         "id": f"cmpl-{secrets.token_hex(12)}",
         "object": "text_completion",

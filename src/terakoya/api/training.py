@@ -6,6 +6,8 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal
 from urllib.parse import quote
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Response, WebSocket
 from fastapi.responses import JSONResponse, PlainTextResponse
 from pydantic import AfterValidator
@@ -23,6 +25,7 @@ from terakoya.training.plan_service import plan_to_json
 from terakoya.training.request import TrainingRequest
 
 router = APIRouter(tags=["training"])
+_plans = CapacityLimiter(2)
 
 
 def _attached(name: str) -> dict[str, str]:
@@ -80,11 +83,13 @@ def get_options(
 
 
 @router.post("/api/train/plan")
-def plan_training(request: TrainingRequest, plans: Plans, measure: bool = True) -> TrainingPlan:
+async def plan_training(request: TrainingRequest, plans: Plans, measure: bool = True) -> TrainingPlan:
     """What the request would lead to: memory, time, steps, tokens, long rows, and rows as the model will see them.
     Starts nothing. ``measure=false`` does without measuring this machine where that has not been done yet.
     """
-    return TrainingPlan.model_validate(plan_to_json(plans.plan(request, measure=measure)))
+    # A limiter of its own: plans that wait for a child must not take the threads of everything else.
+    plan = await run_sync(lambda: plans.plan(request, measure=measure), limiter=_plans)
+    return TrainingPlan.model_validate(plan_to_json(plan))
 
 
 @router.post("/api/train", status_code=202)

@@ -17,6 +17,7 @@ from torch import nn
 from terakoya.data.tokenization import EncodedExample
 from terakoya.evaluation.metrics import is_exact_match, may_become, normalise_answer
 from terakoya.exceptions import InvalidDataset, TrainingError
+from terakoya.models.evaluating import evaluating
 from terakoya.models.generation import generate_batch, stop_ids_of
 from terakoya.models.label_forward import LabelForward
 from terakoya.models.length_batches import length_batches
@@ -115,14 +116,9 @@ def evaluate_heldout(
     """
     if not encoded:
         raise InvalidDataset("there are no held-out examples to evaluate on")
-    was_training = module.training
-    module.eval()
-    try:
-        with torch.inference_mode():
-            evaluation = _Evaluation(module, tokenizer, encoded, shown, batch_tokens, progress)
-            return evaluation.run(max_new_tokens or default_max_new_tokens(encoded))
-    finally:
-        module.train(was_training)
+    with evaluating(module), torch.inference_mode():
+        evaluation = _Evaluation(module, tokenizer, encoded, shown, batch_tokens, progress)
+        return evaluation.run(max_new_tokens or default_max_new_tokens(encoded))
 
 
 class _Evaluation:

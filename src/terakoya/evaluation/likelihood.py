@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from terakoya.exceptions import TrainingError
+from terakoya.models.evaluating import evaluating
 from terakoya.models.label_forward import LabelForward
 from terakoya.models.packing import Row
 from terakoya.models.row_likelihood import log_likelihoods
@@ -29,14 +30,9 @@ def row_losses(
     ``of``: what the rows are called in an error; ``progress`` hears (rows done, rows).
     Raises: TrainingError if a loss is not a finite number.
     """
-    was_training = module.training
-    module.eval()
-    try:
-        with torch.inference_mode():
-            forward = LabelForward.choose(module, rows[:2])
-            found = log_likelihoods(forward, rows, batch_tokens=batch_tokens, progress=progress)
-    finally:
-        module.train(was_training)
+    with evaluating(module), torch.inference_mode():
+        forward = LabelForward.choose(module, rows[:2])
+        found = log_likelihoods(forward, rows, batch_tokens=batch_tokens, progress=progress)
     if not all(map(math.isfinite, found)):
         raise TrainingError(
             f"the model's loss on {of} is not a finite number: its weights have diverged; "

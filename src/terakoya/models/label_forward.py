@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.checkpoint import checkpoint
 
+from terakoya.models.evaluating import evaluating
 from terakoya.models.fused.decoder import FusedDecoder, understands
 from terakoya.models.packing import ATTENTION, PackedBatch, Row, pack, predicting_positions
 
@@ -57,17 +58,12 @@ class LabelForward:
     @classmethod
     def choose(cls, module: nn.Module, rows: Sequence[Row], *, share_prefix: bool = True) -> LabelForward:
         """Return the cheapest way whose logits on these few rows are the model's own, up to rounding."""
-        was_training = module.training
-        module.eval()
-        try:
-            with torch.no_grad():
-                reference = cls(module, way=Way.WHOLE).logits(rows)
-                for way in (Way.FUSED, Way.PACKED, Way.PADDED):
-                    forward = cls(module, way=way, share_prefix=share_prefix)
-                    if forward.is_possible() and _agree(forward.logits(rows), reference):
-                        return forward
-        finally:
-            module.train(was_training)
+        with evaluating(module), torch.no_grad():
+            reference = cls(module, way=Way.WHOLE).logits(rows)
+            for way in (Way.FUSED, Way.PACKED, Way.PADDED):
+                forward = cls(module, way=way, share_prefix=share_prefix)
+                if forward.is_possible() and _agree(forward.logits(rows), reference):
+                    return forward
         return cls(module, way=Way.WHOLE)
 
     def through_modules(self) -> LabelForward:

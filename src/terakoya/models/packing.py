@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol, cast
 
 import torch
@@ -35,21 +36,39 @@ class Row(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Layout:
-    """Where each row's own tokens lie in the flat sequence; handed down to the attention function."""
+    """Where each row's own tokens lie in the flat sequence; handed down to the attention function. The tensors are made
+    when they are read first: not every way through a model needs them.
+    """
 
     prefix: int
     """Length of the shared prefix, at the start of the sequence."""
-    gather: Tensor
-    """[rows, longest]: flat position of each row's own tokens; a row's padding points at its last token."""
-    scatter: Tensor
-    """[own tokens]: index into [rows * longest] of each flat token after the prefix."""
-    mask: Tensor
-    """[longest, prefix + longest], bool: what a row's token may look at."""
     starts: tuple[int, ...]
     lengths: tuple[int, ...]
     """Flat position and number of each row's own tokens."""
+    device: torch.device = torch.device("cpu")  # noqa: RUF009  immutable
+
+    @cached_property
+    def gather(self) -> Tensor:
+        """[rows, longest]: flat position of each row's own tokens; a row's padding points at its last token."""
+        offsets = torch.arange(max(self.lengths)).expand(len(self.lengths), -1)
+        last = torch.tensor(self.lengths).unsqueeze(1) - 1
+        return (torch.tensor(self.starts).unsqueeze(1) + torch.minimum(offsets, last)).to(self.device)
+
+    @cached_property
+    def scatter(self) -> Tensor:
+        """[own tokens]: index into [rows * longest] of each flat token after the prefix."""
+        longest = max(self.lengths)
+        places = [torch.arange(length) + number * longest for number, length in enumerate(self.lengths)]
+        return torch.cat(places).to(self.device)
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """[longest, prefix + longest], bool: what a row's token may look at."""
+        longest = max(self.lengths)
+        causal = torch.ones(longest, longest, dtype=torch.bool, device=self.device).tril()
+        return pad(causal, (self.prefix, 0), value=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,19 +90,13 @@ class PackedBatch:
     def to(self, device: torch.device) -> PackedBatch:
         if device.type == "cpu":
             return self
-        layout = self.layout
         return PackedBatch(
             self.input_ids.to(device),
             self.position_ids.to(device),
             self.predicting.to(device),
             self.labels.to(device),
             self.label_counts,
-            replace(
-                layout,
-                gather=layout.gather.to(device),
-                scatter=layout.scatter.to(device),
-                mask=layout.mask.to(device),
-            ),
+            replace(self.layout, device=device),
             self.row_tokens,
         )
 
@@ -118,38 +131,25 @@ def pack(rows: Sequence[Row], *, share_prefix: bool = True) -> PackedBatch:
     """Lay the rows end to end after their shared prefix."""
     prefix = shared_prefix(rows) if share_prefix else 0
     own = [len(row.input_ids) - prefix for row in rows]
-    longest = max(own)
     ids: list[int] = list(rows[0].input_ids[:prefix])
     positions = list(range(prefix))
     predicting: list[int] = []
     labels: list[int] = []
-    gather: list[list[int]] = []
-    scatter: list[int] = []
     starts: list[int] = []
-    for number, (row, length) in enumerate(zip(rows, own, strict=True)):
+    for row, length in zip(rows, own, strict=True):
         start = len(ids)
         starts.append(start)
         ids.extend(row.input_ids[prefix:])
         positions.extend(range(prefix, prefix + length))
         predicting.extend(start - prefix + position for position in predicting_positions(row))
         labels.extend(labels_of(row))
-        gather.append([start + min(offset, length - 1) for offset in range(longest)])
-        scatter.extend(range(number * longest, number * longest + length))
-    causal = torch.ones(longest, longest, dtype=torch.bool).tril()
     return PackedBatch(
         input_ids=torch.tensor([ids]),
         position_ids=torch.tensor([positions]),
         predicting=torch.tensor(predicting),
         labels=torch.tensor(labels),
         label_counts=tuple(map(label_count, rows)),
-        layout=Layout(
-            prefix,
-            torch.tensor(gather),
-            torch.tensor(scatter),
-            pad(causal, (prefix, 0), value=True),
-            tuple(starts),
-            tuple(own),
-        ),
+        layout=Layout(prefix, tuple(starts), tuple(own)),
         row_tokens=sum(len(row.input_ids) for row in rows),
     )
 

@@ -50,8 +50,8 @@ class Chained:
     place: ChainPlace
     retention: ResolvedRetention
     regulariser: Regulariser
-    before: Link | None
-    """The link of the task before; None for the first."""
+    earlier_trace: float | None
+    """Of the importance that the task before left; None for the first."""
     replay: ReplayBuffer
     """Rows kept by all tasks before."""
 
@@ -71,7 +71,8 @@ class Chained:
         anchor = regulariser.anchor_of(strategy.trained_parameters(module))
         regulariser.on_task_start(links[-1].state(anchor) if links else None)
         buffer = buffer.capped(strategy.retention.max_replay_bytes)
-        return cls(spec, spec.chain, strategy.retention, regulariser, links[-1] if links else None, buffer)
+        trace = _trace(links[-1].importance) if links else None
+        return cls(spec, spec.chain, strategy.retention, regulariser, trace, buffer)
 
     def mixed(self, material: EncodedMaterial, objective: Objective) -> tuple[EncodedMaterial, Objective]:
         """Add earlier rows to those to train on, and the objective that learns from both. Steps then draw from all."""
@@ -85,7 +86,7 @@ class Chained:
     @property
     def is_budgeted(self) -> bool:
         """Whether lambda follows from a budget; the first task has nothing to forget yet."""
-        return self.retention.budget is not None and self.before is not None
+        return self.retention.budget is not None and self.earlier_trace is not None
 
     def controller(
         self,
@@ -144,7 +145,6 @@ class Chained:
         with autocast():
             state = self.regulariser.on_task_end(TaskEnd(parameters, _batches(measured, forward, tick), seed=seed))
             kept = self._kept(rows, forward)
-        earlier = self.before.importance if self.before else {}
         facts = LinkFacts(
             number=self.place.number,
             task=self.place.name,
@@ -163,7 +163,7 @@ class Chained:
             data_sha256=self.spec.dataset_sha256,
             gamma=self.retention.gamma,
             strength=self.regulariser.strength,
-            trace=_trace(state.importance) - self.retention.gamma * _trace(earlier),
+            trace=_trace(state.importance) - self.retention.gamma * (self.earlier_trace or 0.0),
             versions={name: metadata.version(name) for name in _VERSIONS},
         )
         path, sha256 = self._write(facts, state, kept)
@@ -203,10 +203,11 @@ def _links(place: ChainPlace, root: ModelArtifact, dataset_sha256: str) -> list[
     if place.parent is None or place.parent_sha256 is None:
         return []
     tokenizer = tokenizer_sha256(root.path)
-    links = [
-        load_link(path, sha256, base_sha256=place.base_sha256, tokenizer_sha256=tokenizer)
-        for path, sha256 in lineage(place.directory / place.parent, place.parent_sha256)
-    ]
+    links: list[Link] = []
+    for path, sha256 in lineage(place.directory / place.parent, place.parent_sha256):
+        if links:  # the state of a chain is its newest; gigabytes where all weights are trained
+            links[-1] = replace(links[-1], importance={})
+        links.append(load_link(path, sha256, base_sha256=place.base_sha256, tokenizer_sha256=tokenizer))
     for link in links:
         if link.facts.data_sha256 == dataset_sha256:
             raise InvalidConfig(

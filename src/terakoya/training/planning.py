@@ -139,6 +139,8 @@ def estimate(
     limit = encoding.limit(resolved.max_length, basis.shape.context)
     told = report(train, limit, resolved.long_rows)
     kept = train if resolved.long_rows == "refuse" else _kept(train, limit, resolved)
+    if resolved.long_rows == "split" and told.rows:
+        shared = 0  # a later piece of a row that was split does not begin as whole rows do
     scale = train_rows / max(len(train), 1)
     schedule = _schedule(resolved, basis, machine, kept, heldout, shared, round(len(kept) * scale)) if kept else None
     memory = None

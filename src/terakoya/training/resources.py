@@ -13,6 +13,7 @@ import torch
 from terakoya.domain.events import EventType, Observer
 from terakoya.exceptions import AppException
 from terakoya.training.engine.watching_thread import WatchingThread
+from terakoya.utils.host_memory import host_room_bytes
 
 SECONDS = 3.0
 _RARER = 500
@@ -47,7 +48,7 @@ class ResourceWatch(WatchingThread):
         """``cpu_percent`` is of this process, 100 a core."""
         facts: dict[str, Any] = {
             "rss_bytes": self._process.memory_info().rss,
-            "available_bytes": psutil.virtual_memory().available,
+            "available_bytes": host_room_bytes(),
             "cpu_percent": self._process.cpu_percent(),
             "cores": psutil.cpu_count() or 1,
         }

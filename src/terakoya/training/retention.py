@@ -62,6 +62,11 @@ def resolve_retention(request: RetentionRequest) -> ResolvedRetention:
             "retention.replay.share=0 keeps no earlier examples, so there are none that could have soft_targets; "
             "leave soft_targets out"
         )
+    if replay.share == 0 and replay.mix and "mix" in replay.model_fields_set:
+        raise InvalidConfig(
+            f"retention.replay.share=0 switches replay off, so earlier rows cannot be mix={replay.mix:g} of a step; "
+            "leave mix out"
+        )
     budget = request.budget
     if regulariser.strength is None and replay.share == 0:
         raise InvalidConfig(

@@ -405,7 +405,6 @@ class TrainingRun:
         """Let later plans for this model and method know how it went."""
         if self.spec.measurements is None or not position.trained_tokens:
             return
-        key = measurement_key(self.spec.model.info.content_sha256, self.spec.resolved, self.spec.threads)
         record = EarlierRun(
             training_seconds=position.training_seconds,
             trained_tokens=position.trained_tokens,
@@ -414,23 +413,26 @@ class TrainingRun:
             evaluation_seconds=evaluation_seconds,
             evaluated_rows=len(prepared.material.heldout),
         )
-        Measurements(self.spec.measurements).keep_run(key, record)
+        Measurements(self.spec.measurements).keep_run(self._measurement_key, record)
 
     def measured_costs(self, trained: Trained) -> Costs | None:
         """Return what a micro-batch takes by a measurement for this model and method, if there is one."""
         if self.spec.measurements is None:
             return None
-        key = measurement_key(self.spec.model.info.content_sha256, self.spec.resolved, self.spec.threads)
-        measured = Measurements(self.spec.measurements).measured(key)
+        measured = Measurements(self.spec.measurements).measured(self._measurement_key)
         fits = measured is not None and (measured.compute_type != "float32") == trained.low_precision
         return measured.bytes if measured is not None and fits else None
 
+    @property
+    def _measurement_key(self) -> str:
+        return measurement_key(self.spec.model.info.content_sha256, self.spec.resolved, self.spec.threads)
+
     def _tell_fit(self, fit: FitInForce, failed: FitInForce | None, is_tight: bool, longest: int) -> None:
         if failed is not None:
-            how = "recomputing activations" if fit.gradient_checkpointing > failed.gradient_checkpointing else "that"
+            recomputes = fit.gradient_checkpointing > failed.gradient_checkpointing
             message = (
                 f"attempt {failed.attempt} ran out of memory with up to {failed.budget_tokens:,} tokens at once; going "
-                f"on with {fit.budget_tokens:,}" + ("" if how == "that" else f", {how}")
+                f"on with {fit.budget_tokens:,}" + (", recomputing activations" if recomputes else "")
             )
             self.observer.notify(EventType.WARNING, code="smaller_micro_batch", message=message)
         elif fit.gradient_checkpointing and self.spec.resolved.gradient_checkpointing == "auto":

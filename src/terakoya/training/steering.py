@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from terakoya.domain.events import EventType, Observer
+from terakoya.models.evaluating import evaluating
 from terakoya.models.label_forward import LabelForward
 from terakoya.storage.files import write_durably
 from terakoya.storage.json_text import to_json
@@ -60,15 +61,10 @@ class Canaries:
     @torch.no_grad()
     def kl(self) -> float:
         """Mean KL(as it was || as it is) a label, in nats, at the precision of what was kept."""
-        was_training = self.module.training
-        self.module.eval()
-        try:
-            with self.autocast():
-                logits = self.forward.logits([as_row(row) for row in self.rows])
-            targets = joined([row.targets for row in self.rows if row.targets is not None]).to(logits.device)
-            return float(soft_target_losses(logits, targets).mean())
-        finally:
-            self.module.train(was_training)
+        with evaluating(self.module), self.autocast():
+            logits = self.forward.logits([as_row(row) for row in self.rows])
+        targets = joined([row.targets for row in self.rows if row.targets is not None]).to(logits.device)
+        return float(soft_target_losses(logits, targets).mean())
 
 
 def probe(

@@ -20,6 +20,7 @@ from torch import nn
 from terakoya.data.tokenization import EncodedExample
 from terakoya.domain.events import EventType, Observer
 from terakoya.exceptions import TrainingError
+from terakoya.models.evaluating import evaluating
 from terakoya.models.generation import generate_batch, stop_ids_of
 from terakoya.models.label_forward import LabelForward
 from terakoya.models.length_batches import length_batches
@@ -84,9 +85,7 @@ class HeldoutWatch:
         is_best, stop = False, None
         if self._plan.is_due(position.step) and position.evaluated_step < position.step:
             started = time.monotonic()
-            was_training = self._module.training
-            self._module.eval()
-            try:
+            with evaluating(self._module):
                 loss = self._evaluate(position)
                 if isinstance(loss, Stop):
                     return Seen(position, loss)
@@ -95,8 +94,6 @@ class HeldoutWatch:
                     position, is_best = self._early_stopping.judge(position, loss)
                 self._tell(position, loss, is_best)
                 self._sample(position)
-            finally:
-                self._module.train(was_training)
             spent = position.watching_seconds + time.monotonic() - started
             position = replace(position, watching_seconds=spent)
         if self._early_stopping is not None and self._early_stopping.is_over(position):

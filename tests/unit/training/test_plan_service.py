@@ -84,6 +84,13 @@ def test_long_rows_are_reported_and_the_remedies_work(client: TestClient) -> Non
         assert plan["steps"]["total"] == refused["tokens"]["rows"] - 1 + rows
 
 
+@pytest.mark.parametrize("max_length", [8, 12, 16, 24, 32, 50])
+def test_rows_split_into_short_pieces_are_planned(client: TestClient, max_length: int) -> None:
+    plan = planned(client, max_length=max_length, long_rows="split", epochs=1, batch_size=4)
+    assert plan["steps"]["total"] > 0
+    assert plan["steps"]["micro_batches"] > 0
+
+
 def test_a_second_plan_of_the_same_data_reads_nothing_again(client: TestClient) -> None:
     planned(client)
     started = time.monotonic()

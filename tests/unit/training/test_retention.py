@@ -61,6 +61,8 @@ def test_keeping_no_old_data_needs_a_fixed_lambda_and_no_soft_targets() -> None:
         retention(replay={"share": 0})
     with pytest.raises(InvalidConfig, match="leave soft_targets out"):
         retention(replay={"share": 0, "soft_targets": True}, regulariser={"strength": 1})
+    with pytest.raises(InvalidConfig, match="leave mix out"):
+        retention(replay={"share": 0, "mix": 0.5}, regulariser={"strength": 1})
     alone = retention(replay={"share": 0}, regulariser={"strength": 1})
     assert (alone.replay_mix, alone.soft_targets) == (0.0, False)
 

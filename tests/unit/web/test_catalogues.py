@@ -11,7 +11,7 @@ import pytest
 from terakoya.api.machine import protections
 from terakoya.config import Settings
 from terakoya.data.problems import PROBLEMS
-from terakoya.domain.events import Phase
+from terakoya.domain.events import INTERRUPTED, RESTARTED, WAITING, Phase
 from terakoya.domain.models import ModelKind
 from terakoya.domain.tasks import TaskState
 from terakoya.i18n import LANGUAGES, choose_language, is_key, load_catalogue
@@ -83,7 +83,7 @@ def test_the_shared_vocabulary_has_texts(tmp_path: Path) -> None:
         "setting": sorted({setting.name for name in OBJECTIVES for setting in OBJECTIVES.load(name).settings}),
         "protection": [f"{name}{side}" for name in names for side in ("", ".on", ".off")],
         "error": sorted(error_codes()),
-        "warning": sorted(warning_codes()),
+        "warning": sorted({*warning_codes(), INTERRUPTED, RESTARTED, WAITING}),
         "plan": sorted(set(re.findall(r'Finding\(\s*"(\w+)"', sources()))),
         "role": ["system", "user", "assistant", "tool"],
         "problem": list(PROBLEMS),

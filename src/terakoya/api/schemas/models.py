@@ -67,7 +67,7 @@ class MarkRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     notes: str | None = Field(default=None, max_length=4000)
-    tags: list[Annotated[str, Field(min_length=1, max_length=50)]] | None = Field(default=None, max_length=20)
+    tags: list[Annotated[ResourceName, Field(max_length=50)]] | None = Field(default=None, max_length=20)
     stage: Literal["draft", "approved"] | None = None
     engine: Literal["auto", "llama.cpp", "pytorch"] | None = None
 

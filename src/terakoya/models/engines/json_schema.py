@@ -62,7 +62,7 @@ def _check(schema: Any, root: dict[str, Any], place: str, depth: int) -> None:
 
 def _check_type(value: Any, where: str) -> None:
     wanted = value if isinstance(value, list) else [value]
-    unknown = [name for name in wanted if name not in _TYPES]
+    unknown = [name for name in wanted if not isinstance(name, str) or name not in _TYPES]
     if unknown or not wanted:
         raise InvalidConfig(f"unknown type {unknown or value!r} at {where}; there are {', '.join(sorted(_TYPES))}")
 

@@ -49,7 +49,7 @@ def plan_evaluation(
     if not heldout_lengths:
         return EvaluationPlan(0, (), plan.total_steps, 0.0)
     row = sum(heldout_lengths) / len(heldout_lengths)
-    trained = plan.total_steps * plan.batch_size * sum(train_lengths) / len(train_lengths)
+    trained = plan.total_steps * plan.batch_size * sum(train_lengths) / plan.rows  # of a pair both rows
     affordable = int(SHARE * trained / (_FORWARD * row))  # rows scored in the whole run
     fewest = min(_FEWEST_ROWS, len(heldout_lengths))
     every = _asked_interval(resolved, plan.total_steps)

@@ -13,6 +13,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from terakoya.models.evaluating import evaluating
 from terakoya.models.label_forward import LabelForward
 from terakoya.models.packing import Row
 from terakoya.models.row_likelihood import log_likelihoods, row_sums
@@ -59,13 +60,8 @@ def means(facts: dict[str, Tensor], size: StepSize) -> dict[str, Tensor]:
 
 def _reference(start: Start) -> dict[int, tuple[float, float]]:
     rows: list[Row] = [start.rows[2 * number + side] for number in start.examples for side in (0, 1)]
-    was_training = start.module.training
-    start.module.eval()
-    try:
-        with torch.no_grad(), start.autocast():
-            found = log_likelihoods(start.forward, rows, progress=start.tick)
-    finally:
-        start.module.train(was_training)
+    with evaluating(start.module), torch.no_grad(), start.autocast():
+        found = log_likelihoods(start.forward, rows, progress=start.tick)
     return {number: (found[2 * place], found[2 * place + 1]) for place, number in enumerate(start.examples)}
 
 

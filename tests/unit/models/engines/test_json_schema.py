@@ -30,6 +30,7 @@ def test_a_schema_of_known_keywords_passes() -> None:
     [
         ({"type": "nonsense"}, "nonsense"),
         ({"type": []}, "unknown type"),
+        ({"type": [["string"]]}, "unknown type"),
         ({"type": "string", "pattern": "("}, "'pattern'"),
         ({"not": {}}, "'not'"),
         ({"properties": {"a": {"$ref": "http://elsewhere/"}}}, "http://elsewhere/"),

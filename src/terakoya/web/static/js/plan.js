@@ -97,7 +97,8 @@ const memoryOf = (memory) => (memory ? { need: bytes(memory.peak), have: bytes(m
 
 function atOnce(steps) {
   const text = _("%(tokens)s tokens, %(parts)s parts a step", { tokens: count(steps.micro_batch_tokens), parts: count(Math.max(1, Math.round(steps.micro_batches))) });
-  return steps.gradient_checkpointing ? `${text} · ${_("activations recomputed")}` : text;
+  const again = _("activations recomputed");
+  return steps.gradient_checkpointing ? `${text} · ${again}` : text;
 }
 
 function showSamples(samples) {
