@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import json
 import re
+import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -324,12 +327,15 @@ def test_chat_streams_remembers_stops_and_begins_anew(page: Page, server: Server
     expect(page.locator(".bubble")).to_have_count(2)
     page.reload()
     expect(page.locator(".bubble")).to_have_count(2)
-    page.locator("details summary").click()
-    page.get_by_label("Longest answer").fill("2048")
-    page.locator("#message").fill("tell me everything")
-    page.locator("#send").click()
-    page.locator("#stop").click()
-    expect(page.locator("#stop")).to_be_hidden()
+    with answer_without_end() as (address, left):
+        page.route("**/v1/chat/completions", lambda route: route.continue_(url=address))
+        page.locator("#message").fill("tell me everything")
+        page.locator("#send").click()
+        expect(page.locator(".bubble-text").last).to_have_text("and so on")
+        page.locator("#stop").click()
+        expect(page.locator("#stop")).to_be_hidden()
+        assert left.wait(10), "the answer was still being read after Stop"
+    expect(page.locator(".bubble-foot").last).to_have_text("Stopped.")
     expect(page.locator("#send")).to_be_enabled()
     scrolled = "log => log.scrollHeight - log.scrollTop - log.clientHeight"
     assert page.locator("#log").evaluate(scrolled) <= 1
@@ -382,6 +388,33 @@ def test_hostile_titles_texts_and_names_are_only_ever_text(page: Page, server: S
     page.wait_for_timeout(300)
     assert page.evaluate("window.hit") is None
     assert page.locator("main script, main iframe, main img").count() == 0
+
+
+@contextmanager
+def answer_without_end() -> Iterator[tuple[str, threading.Event]]:
+    """The address of a chat whose answer never ends, and an event that is set once its reader has gone."""
+    left = threading.Event()
+    chunk = {"choices": [{"index": 0, "delta": {"content": "and so on"}, "finish_reason": None}]}
+
+    class Endless(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.send_header("Content-Type", "text/event-stream")
+            self.end_headers()
+            self.wfile.write(f"data: {json.dumps(chunk)}\n\n".encode())
+            self.connection.settimeout(60)
+            with suppress(OSError):
+                self.connection.recv(1)  # returns when the reader goes
+                left.set()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Endless) as endless:
+        threading.Thread(target=endless.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{endless.server_port}/v1/chat/completions", left
+        endless.shutdown()
 
 
 def chat_of(text: str) -> Callable[[Route], None]:

@@ -7,6 +7,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,8 @@ def house(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[House]:
     house = House(tmp_path)
     yield house
     for task in house.repository.list_tasks(states=frozenset({TaskState.RUNNING, TaskState.PAUSING})):
-        os.killpg(task.owner.pid, signal.SIGKILL)  # type: ignore[union-attr]
+        with suppress(ProcessLookupError):  # it may have ended just now
+            os.killpg(task.owner.pid, signal.SIGKILL)  # type: ignore[union-attr]
     house.engine.dispose()
 
 
