@@ -82,7 +82,10 @@ def rebuild_collection(collection: str, documents: Documents) -> TaskAccepted:
 async def add_document(
     request: Request, response: Response, container: ContainerDep, documents: Documents
 ) -> DocumentAccepted:
-    """Add a file: text, Markdown, HTML or PDF. The same file again is the same document (200)."""
+    """Add a file: PDF, Word, PowerPoint, Excel, CSV, JSON, HTML, Markdown or text.
+
+    The same file again is the same document (200).
+    """
     limit = container.settings.document_limit_bytes
     async with received_form(request, container.data_dir.uploads, limit) as upload:
         collection = _collection_of(upload)

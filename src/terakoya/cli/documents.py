@@ -33,7 +33,10 @@ DocumentArgument = Annotated[str, typer.Argument(help=_("Id of the document."), 
 CollectionOption = Annotated[str, typer.Option(help=_("Name or id of the collection."))]
 
 
-@app.command("add", help=_("Add text, Markdown, HTML and PDF files, or all of them in a folder."))
+@app.command(
+    "add",
+    help=_("Add files (PDF, Word, PowerPoint, Excel, CSV, JSON, HTML, Markdown, text), or all of them in a folder."),
+)
 def add(
     paths: Annotated[list[Path], typer.Argument(help=_("Files and folders."), show_default=False)],
     collection: CollectionOption = "default",

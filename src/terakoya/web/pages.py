@@ -13,6 +13,7 @@ from terakoya.api.dependencies import ContainerDep, Datasets, Models, SettingsDe
 from terakoya.api.machine import model_server_view, system_view
 from terakoya.domain.models import ModelInfo
 from terakoya.models.sources import STARTERS
+from terakoya.rag.indexing.parsers import known_suffixes
 from terakoya.training.adapters import ADAPTERS
 from terakoya.training.methods import STRATEGIES
 from terakoya.training.objectives.methods import OBJECTIVES
@@ -84,6 +85,7 @@ def show_documents(request: Request, models: Models, settings: SettingsDep) -> H
         embedder=settings.embedder,
         embedder_missing=settings.embedder not in known,
         upload_limit=settings.document_limit_bytes,
+        suffixes=",".join(known_suffixes()),
     )
 
 

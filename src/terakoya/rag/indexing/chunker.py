@@ -37,7 +37,8 @@ class Chunk:
     start: int
     end: int
     heading: tuple[str, ...] = ()
-    """Path of the headings above its first character; those inside it are part of its text."""
+    """Path of the headings above its first character, then the label of the table that goes on there; those inside it
+    are part of its text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,8 @@ def _pieces(parsed: Parsed, count: TokenCount, sizes: Sizes) -> Iterator[_Piece]
         most = sizes.most - min(heading_tokens, sizes.most // 2)  # room for the headings it is joined to
         goes_on = False
         for start, end in _cut(parsed.text, block, count, most, sizes.most_characters):
-            yield _Piece(start, end, count.between(start, end), level, above, goes_on)
+            path_of_piece = (*above, block.label) if goes_on and block.label else above
+            yield _Piece(start, end, count.between(start, end), level, path_of_piece, goes_on)
             goes_on = True
         if level:
             path.append((level, " ".join(parsed.text[block.start : block.end].split())[:_MAX_HEADING]))
@@ -93,7 +95,7 @@ def _all_blocks(parsed: Parsed) -> Iterator[Block]:
         ):
             span = _stripped(parsed.text, start, end)
             if span is not None:
-                yield Block(kind, *span, level=block.level)
+                yield Block(kind, *span, level=block.level, label=block.label)
         position = max(position, block.end)
 
 

@@ -10,6 +10,7 @@ from tests.unit.rag.indexing.tokenizer import small_tokenizer
 from terakoya.rag.indexing.chunker import Chunk, Sizes, chunk
 from terakoya.rag.indexing.parsers.parsed import Block, BlockKind, Parsed, TextWriter
 from terakoya.rag.indexing.parsers.plain import parse_text
+from terakoya.rag.indexing.parsers.tables import write_table
 from terakoya.rag.indexing.token_count import TokenCount
 
 TOKENIZER = small_tokenizer()
@@ -173,3 +174,16 @@ def test_white_space_without_end_makes_no_passage_without_end(kind: BlockKind, g
     text = f"The first.{gap * 50_000}The second. The third."
     chunks = _chunks(Parsed(text, blocks=(Block(kind, 0, len(text)),)))
     assert [text[piece.start : piece.end] for piece in chunks] == ["The first.", "The second. The third."]
+
+
+def test_rows_that_stand_apart_from_their_header_are_found_under_it() -> None:
+    writer = TextWriter()
+    writer.add(BlockKind.HEADING, "Prices", level=1)
+    write_table(writer, [["item", "price"], ["", "(yen)"], *([f"thing {number}", "1200"] for number in range(40))])
+    parsed = Parsed(writer.text(), blocks=writer.blocks)
+    first, *others = _chunks(parsed)
+    assert parsed.text[first.start : first.end].startswith("Prices\n\nitem | price\n | (yen)\nthing 0")
+    assert first.heading == ()
+    assert others
+    assert {piece.heading for piece in others} == {("Prices", "item | price (yen)")}
+    assert all(parsed.text[piece.start : piece.end].startswith("thing ") for piece in others)

@@ -10,6 +10,7 @@ from pathlib import Path
 import psutil
 import pytest
 from tests.unit.rag.indexing.hostile import install_hostile_parsers
+from tests.unit.rag.indexing.parsers.office_files import entry_bomb, text_bomb
 from tests.unit.rag.indexing.parsers.pdf_writer import decompression_bomb
 from tests.unit.rag.indexing.tokenizer import small_tokenizer
 
@@ -174,6 +175,19 @@ async def test_a_pdf_that_unpacks_to_a_gigabyte_is_stopped(parse: Parse) -> None
         await parse("pdf", bomb, seconds=20)
 
 
+@pytest.mark.slow
+async def test_office_bombs_are_refused_or_stopped_in_bounded_memory(parse: Parse, tmp_path: Path) -> None:
+    entries = entry_bomb(tmp_path / "entries.docx").read_bytes()
+    with pytest.raises(UnreadableDocument, match="entries; at most 20,000 are read"):
+        await parse("docx", entries)
+    announced = text_bomb(tmp_path / "announced.docx", mebibytes=520).read_bytes()
+    assert len(announced) < MIB
+    with pytest.raises(UnreadableDocument, match="unpacks to more than 512 MiB"):
+        await parse("docx", announced)
+    with pytest.raises(UnreadableDocument, match="more than 40,000,000 characters"):
+        await parse("docx", text_bomb(tmp_path / "text.docx", mebibytes=100).read_bytes())
+
+
 async def test_what_a_parser_prints_is_not_taken_for_its_result(parse: Parse) -> None:
     assert (await parse("prints")).text == "calm text"
 
@@ -194,8 +208,8 @@ async def test_a_parser_reaches_no_other_file_program_process_key_or_network(
 async def test_an_unknown_parser_and_a_broken_tokenizer_are_not_blamed_on_the_document(
     parse: Parse, tmp_path: Path
 ) -> None:
-    with pytest.raises(InvalidConfig, match="unknown parser 'docx'"):
-        await parse("docx")
+    with pytest.raises(InvalidConfig, match="unknown parser 'odt'"):
+        await parse("odt")
     broken = tmp_path / "broken.json"
     broken.write_text("{}")
     with pytest.raises(RAGError, match=r"'broken\.json' cannot be opened"):

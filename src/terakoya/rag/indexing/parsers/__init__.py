@@ -25,7 +25,21 @@ _SUFFIXES = {
     "htm": "html",
     "xhtml": "html",
     "pdf": "pdf",
+    "docx": "docx",
+    "docm": "docx",
+    "pptx": "pptx",
+    "pptm": "pptx",
+    "xlsx": "xlsx",
+    "xlsm": "xlsx",
+    "csv": "csv",
+    "tsv": "csv",
+    "json": "json",
+    "jsonl": "jsonl",
+    "ndjson": "jsonl",
 }
+_OFFICE = {"docx": "a Word document", "pptx": "a PowerPoint presentation", "xlsx": "an Excel workbook"}
+_OLD_OFFICE = {"doc": "docx", "xls": "xlsx", "ppt": "pptx"}
+_ZIP, _OLE = b"PK\x03\x04", b"\xd0\xcf\x11\xe0"
 
 parsers: Registry[Parser] = Registry(
     "parser",
@@ -34,6 +48,12 @@ parsers: Registry[Parser] = Registry(
         "markdown": "terakoya.rag.indexing.parsers.markdown:parse",
         "html": "terakoya.rag.indexing.parsers.html:parse",
         "pdf": "terakoya.rag.indexing.parsers.pdf:parse",
+        "docx": "terakoya.rag.indexing.parsers.docx:parse",
+        "pptx": "terakoya.rag.indexing.parsers.pptx:parse",
+        "xlsx": "terakoya.rag.indexing.parsers.xlsx:parse",
+        "csv": "terakoya.rag.indexing.parsers.csv_table:parse",
+        "json": "terakoya.rag.indexing.parsers.json_text:parse",
+        "jsonl": "terakoya.rag.indexing.parsers.json_text:parse_lines",
     },
     group="terakoya.parsers",
 )
@@ -61,8 +81,13 @@ def parser_for(filename: str, head: bytes) -> str:
     elif suffix in parsers:
         return suffix
     else:
+        if suffix in _OLD_OFFICE:
+            raise UnreadableDocument(f"{filename!r} is of an Office before 2007; save it as .{_OLD_OFFICE[suffix]}")
         known = ", ".join(known_suffixes())
         raise UnreadableDocument(f"{filename!r} is of a type that is not read; these are: {known}")
+    if name in _OFFICE:
+        _check_office(filename, head, name)
+        return name
     if name == "pdf" and not is_pdf:
         looks_like = name_binary(head) or "text"
         raise UnreadableDocument(
@@ -72,6 +97,17 @@ def parser_for(filename: str, head: bytes) -> str:
         advice = "; rename it to .pdf" if binary == "a PDF" else ""
         raise UnreadableDocument(f"{filename!r} is not text but {binary}{advice}")
     return name
+
+
+def _check_office(filename: str, head: bytes, name: str) -> None:
+    """Raises: UnreadableDocument unless the content is an archive, as such files are."""
+    if head.startswith(_ZIP):
+        return
+    if head.startswith(_OLE):
+        raise UnreadableDocument(
+            f"{filename!r} has a password or is of an Office before 2007; save a copy without a password as .{name}"
+        )
+    raise UnreadableDocument(f"{filename!r} is not {_OFFICE[name]}: it looks like {name_binary(head) or 'text'}")
 
 
 def _looks_like_html(head: bytes) -> bool:

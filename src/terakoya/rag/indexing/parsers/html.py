@@ -13,6 +13,7 @@ from terakoya.exceptions import UnreadableDocument
 from terakoya.rag.indexing.parsers.decoding import decode_file
 from terakoya.rag.indexing.parsers.html_encoding import declared_encoding
 from terakoya.rag.indexing.parsers.parsed import BlockKind, Parsed, TextWriter, check_not_empty, clean_title, joint
+from terakoya.rag.indexing.parsers.tables import write_table
 
 _SILENT = frozenset(
     (
@@ -263,7 +264,7 @@ class _Walker:
         self._tables.pop()
         rows = [row for row in self._rows if any(row)]
         self._rows = []
-        self._out.add(BlockKind.TABLE, "\n".join(" | ".join(row) for row in rows))
+        write_table(self._out, rows)
 
 
 def _is_hidden(node: LexborNode) -> bool:

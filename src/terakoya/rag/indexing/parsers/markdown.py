@@ -15,6 +15,7 @@ from terakoya.rag.indexing.parsers.decoding import decode_file
 from terakoya.rag.indexing.parsers.html import write_html
 from terakoya.rag.indexing.parsers.parsed import BlockKind, Parsed, TextWriter, check_not_empty, clean_title, joint
 from terakoya.rag.indexing.parsers.plain import parse_text
+from terakoya.rag.indexing.parsers.tables import write_table
 
 _MAX_NESTING = 60
 """Of quotes and lists, two levels a list; markdown-it recurses, and leaves out what is deeper."""
@@ -97,7 +98,7 @@ class _MarkdownWriter:
                 case "tr_open":
                     self._rows.append([])
                 case "table_close":
-                    self.out.add(BlockKind.TABLE, "\n".join(" | ".join(row) for row in self._rows))
+                    write_table(self.out, self._rows, headers=1)
                     self._rows = []
 
     def _inline(self, token: Token) -> None:

@@ -5,7 +5,7 @@ points of that text. Also how parsers write it down, so that offsets are right b
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
@@ -38,6 +38,8 @@ class Block:
     end: int
     level: int = 0
     """Of a heading, from 1; of a list item, how deep, from 0."""
+    label: str = ""
+    """Of a table: caption, header and units on one line. Rows in a passage without the header are found under it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +72,7 @@ class TextWriter:
     def blocks(self) -> tuple[Block, ...]:
         return tuple(self._blocks)
 
-    def add(self, kind: BlockKind, text: str, *, level: int = 0) -> None:
+    def add(self, kind: BlockKind, text: str, *, level: int = 0, label: str = "") -> None:
         """Append a block without the white space around it; one of nothing but white space is left out.
 
         Raises: UnreadableDocument beyond MAX_CHARACTERS.
@@ -84,13 +86,13 @@ class TextWriter:
             self._write("\n" if both_items else "\n\n")
         start = self.length
         self._write(text)
-        self._blocks.append(Block(kind, start, self.length, level))
+        self._blocks.append(Block(kind, start, self.length, level, label))
 
     def extend_last(self, text: str) -> None:
         """Append to the last block, which goes on."""
         last = self._blocks.pop()
         self._write(text)
-        self._blocks.append(Block(last.kind, last.start, self.length, last.level))
+        self._blocks.append(replace(last, end=self.length))
 
     def text(self) -> str:
         """Code points that no encoding can hold (lone surrogates) become U+FFFD."""
