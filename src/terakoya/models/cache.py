@@ -1,12 +1,13 @@
 """Keeps opened models in memory under a budget of bytes, least recently used out first. Adapters share their base's
-weights. Lives in the model server; knows nothing of requests.
+weights: one is switched on for whoever borrows it alone, several work side by side for who shares the base. Lives in
+the model server; knows nothing of requests.
 """
 
 from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from terakoya.exceptions import AppException, ModelLoadError
 from terakoya.models.base_loader import AdapterLoader, LoadedModel
 from terakoya.models.budget import Budget
 from terakoya.models.factory import create_model_loader, loader_type
+from terakoya.models.mixed_adapters import MixedAdapters
 
 _ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -24,6 +26,8 @@ class _Adapter:
     loader: AdapterLoader
     size_bytes: int
     used: int
+    can_mix: bool
+    leases: int = 0
 
 
 @dataclass
@@ -37,6 +41,7 @@ class _Base:
     lock: threading.Lock = field(default_factory=threading.Lock)
     leases: int = 0
     adapters: dict[str, _Adapter] = field(default_factory=dict)
+    mixed: MixedAdapters = field(default_factory=MixedAdapters)
     is_broken: bool = False
     """An adapter failed to attach half-way: not to be lent again."""
 
@@ -89,6 +94,17 @@ class ModelCache:
                     return
 
     @contextmanager
+    def share(self, artifact: ModelArtifact) -> Iterator[SharedBase]:
+        """Lend the whole model that the artifact is or belongs to, opening it if need be, to several at once: until
+        all have given it back nothing evicts it. Whoever works with its module holds its lock.
+
+        Raises as ``get_cached_model`` does.
+        """
+        whole = _whole_of(artifact)
+        with self._lease(whole) as base:
+            yield SharedBase(self, base, whole)
+
+    @contextmanager
     def _lease(self, whole: ModelArtifact) -> Iterator[_Base]:
         base = self._leased(whole.info.content_sha256)
         if base is None:
@@ -126,18 +142,27 @@ class ModelCache:
 
     def _switched_to(self, base: _Base, artifact: ModelArtifact, whole: ModelArtifact) -> LoadedModel:
         """Turn the adapter on, or for the base itself all of them off. The caller holds ``base.lock``."""
+        base.mixed.use(())
         if artifact is whole:
-            for adapter in base.adapters.values():
-                adapter.loader.activate(base.loaded, name=None)
+            self._switch_off(base)
             return base.loaded
+        adapter = self._adapter(base, artifact, whole)
+        adapter.loader.activate(base.loaded, name=artifact.info.content_sha256)
+        return LoadedModel(base.loaded.module, base.loaded.tokenizer, artifact)
+
+    def _switch_off(self, base: _Base) -> None:
+        for adapter in base.adapters.values():
+            adapter.loader.activate(base.loaded, name=None)
+
+    def _adapter(self, base: _Base, artifact: ModelArtifact, whole: ModelArtifact) -> _Adapter:
+        """Return the adapter on the base, attached if need be. The caller holds ``base.lock``."""
         key = artifact.info.content_sha256
         if key not in base.adapters:
             with self._opening:
                 self._attach(base, artifact, whole)
         adapter = base.adapters[key]
         adapter.used = self._budget.tick()
-        adapter.loader.activate(base.loaded, name=key)
-        return LoadedModel(base.loaded.module, base.loaded.tokenizer, artifact)
+        return adapter
 
     def _attach(self, base: _Base, artifact: ModelArtifact, whole: ModelArtifact) -> None:
         loader = create_model_loader(loader_type(artifact))
@@ -153,7 +178,9 @@ class ModelCache:
             raise
         with self._table:
             base.loaded = LoadedModel(attached.module, attached.tokenizer, whole)
-            base.adapters[key] = _Adapter(loader, artifact.info.size_bytes, self._budget.tick())
+            can_mix = base.mixed.can_mix(attached.module, key)
+            base.adapters[key] = _Adapter(loader, artifact.info.size_bytes, self._budget.tick(), can_mix)
+            base.mixed.pack(attached.module)
 
     # -- what the budget asks of a holder --
 
@@ -168,7 +195,9 @@ class ModelCache:
             if base.leases == 0:
                 candidates.append((base.used, key, None))
             if base.leases == 0 or base is at_work:
-                candidates.extend((adapter.used, key, name) for name, adapter in base.adapters.items())
+                candidates.extend(
+                    (adapter.used, key, name) for name, adapter in base.adapters.items() if adapter.leases == 0
+                )
         if not candidates:
             return None
         used, key, name = min(candidates, key=lambda candidate: candidate[0])
@@ -189,6 +218,67 @@ class ModelCache:
         else:
             base = self._bases[key]
             base.loaded = base.adapters.pop(name).loader.detach(base.loaded, name=name)
+            base.mixed.pack(base.loaded.module)
+
+
+class SharedBase:
+    """A whole model lent to several at once, and the adapters on it."""
+
+    def __init__(self, cache: ModelCache, base: _Base, whole: ModelArtifact) -> None:
+        self._cache = cache
+        self._base = base
+        self._whole = whole
+
+    @property
+    def key(self) -> object:
+        """Equal for all to whom the same module is lent."""
+        return id(self._base)
+
+    @property
+    def lock(self) -> threading.Lock:
+        return self._base.lock
+
+    @property
+    def loaded(self) -> LoadedModel:
+        """The module with all adapters that are on it; another one after ``take``."""
+        return self._base.loaded
+
+    @property
+    def is_broken(self) -> bool:
+        """An adapter failed to attach: what is under way may end, nothing more is to begin."""
+        return self._base.is_broken
+
+    # -- for who holds the lock --
+
+    def take(self, artifact: ModelArtifact) -> str | None:
+        """Put the adapter on the base and keep it there until ``give_back``; return its name, None for the base
+        itself. Raises as ``get_cached_model`` does.
+        """
+        if artifact is self._whole or artifact.info.content_sha256 == self._whole.info.content_sha256:
+            return None
+        adapter = self._cache._adapter(self._base, artifact, self._whole)
+        with self._cache._table:
+            adapter.leases += 1
+        return artifact.info.content_sha256
+
+    def give_back(self, name: str | None) -> None:
+        if name is not None:
+            with self._cache._table:
+                self._base.adapters[name].leases -= 1
+
+    def can_mix(self, name: str | None) -> bool:
+        """Tell whether the adapter can work beside others; if not, its rows are to be computed apart."""
+        return name is None or self._base.adapters[name].can_mix
+
+    def use(self, rows: Sequence[str | None]) -> None:
+        """Let each row of the next passes have its adapter. Rows of one that cannot mix have all the same."""
+        alone = next((name for name in rows if not self.can_mix(name)), None)
+        if alone is None:
+            self._cache._switch_off(self._base)
+            self._base.mixed.use(rows)
+        else:
+            self._base.mixed.use(())
+            self._base.adapters[alone].loader.activate(self._base.loaded, name=alone)
 
 
 def _whole_of(artifact: ModelArtifact) -> ModelArtifact:

@@ -1,12 +1,13 @@
-"""Writes text with a causal language model: one short loop over a key-value cache, for a batch (evaluation) or as a
-stream of tokens (chat). Knows nothing of chat templates, requests or threads.
+"""Writes text with a causal language model: one short loop over a key-value cache, for a batch whose rows begin
+together (evaluation; those that come and go are ``row_batch``'s), and what turns tokens into text. Knows nothing of
+chat templates, requests or threads.
 """
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import Any, Protocol
+from collections.abc import Collection, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,39 +71,6 @@ def generate_batch(
     return answers
 
 
-def stream(
-    module: nn.Module,
-    tokenizer: Any,
-    prompt_ids: Sequence[int],
-    *,
-    max_new_tokens: int,
-    temperature: float = 0.0,
-    seed: int = 0,
-    stop_ids: Collection[int] | None = None,
-    is_cancelled: Callable[[], bool] = lambda: False,
-    sampler: Sampler | None = None,
-) -> Iterator[int]:
-    """Yield the answer's tokens as they are chosen, without the one that ends it.
-
-    ``is_cancelled`` is asked before each; once it says so, nothing more comes. A ``sampler`` given chooses in place
-    of temperature and seed.
-    """
-    stops = stop_ids_of(module, tokenizer) if stop_ids is None else frozenset(stop_ids)
-    device = next(module.parameters()).device
-    decoder = _Decoder(module)
-    sampler = sampler or _Sampler(temperature, seed, device)
-    ids = torch.tensor([list(prompt_ids)], device=device)  # [1, tokens]
-    for _ in range(max_new_tokens):
-        if is_cancelled():
-            return
-        with torch.inference_mode():
-            token = int(sampler.pick(decoder.next_logits(ids, None)))
-        if token in stops:
-            return
-        yield token
-        ids = torch.tensor([[token]], device=device)
-
-
 class Detokenizer:
     """Turns tokens into text piece by piece; holds back bytes that do not yet make a whole character.
 
@@ -154,25 +122,16 @@ class _Decoder:
         if "logits_to_keep" in accepted:  # else the head scores every position of the prompt, for nothing
             self._options["logits_to_keep"] = 1
 
-    def next_logits(self, ids: Tensor, mask: Tensor | None) -> Tensor:
-        """ids [rows, new], mask [rows, all so far] or None where nothing is padded -> [rows, vocabulary], float32."""
-        if mask is not None:
-            positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
-            self._options |= {"attention_mask": mask, "position_ids": positions}
+    def next_logits(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """ids [rows, new], mask [rows, all so far] -> [rows, vocabulary], float32."""
+        positions = (mask.cumsum(dim=1) - 1).clamp(min=0)[:, -ids.shape[1] :]
+        self._options |= {"attention_mask": mask, "position_ids": positions}
         output = self._module(input_ids=ids, use_cache=True, **self._options)
         logits: Tensor = output.logits[:, -1]
         return logits.float()
 
     def keep_rows(self, rows: Tensor) -> None:
         self._cache.batch_select_indices(rows)
-
-
-class Sampler(Protocol):
-    """Whoever chooses the next token of every row."""
-
-    def pick(self, logits: Tensor) -> Tensor:
-        """[rows, vocabulary], float32 -> [rows]"""
-        ...
 
 
 class _Sampler:

@@ -42,6 +42,7 @@ from terakoya.models.engines.choice import LLAMA_CPP, PYTORCH, EngineChoice, has
 from terakoya.models.engines.gguf_files import GGUFFiles
 from terakoya.models.engines.llama_cpp import SLOTS, LlamaCppEngine
 from terakoya.models.engines.pytorch import PyTorchEngine
+from terakoya.models.engines.torch_batch import ROWS
 from terakoya.models.prompt_writer import PromptWriter
 from terakoya.models.wire import (
     ChatRequest,
@@ -54,7 +55,7 @@ from terakoya.models.wire import (
 
 MAX_WAITING = 16
 """For each engine, besides the answers being written."""
-AT_ONCE = {LLAMA_CPP: SLOTS, PYTORCH: 1}
+AT_ONCE = {LLAMA_CPP: SLOTS, PYTORCH: ROWS}
 RETRY_SECONDS = "5"
 HEARTBEAT_SECONDS = 5.0
 """An empty line so often while nothing is written, so that a reader can tell waiting from hanging."""
@@ -205,6 +206,10 @@ class _Answer:
                     continue
                 if event is None:
                     return
+                if "waiting" in event:
+                    self._started_at = time.monotonic()
+                    yield b"\n"
+                    continue
                 yield json.dumps(event).encode() + b"\n"
         finally:
             self._cancelled.set()

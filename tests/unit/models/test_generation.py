@@ -8,7 +8,7 @@ import torch
 from terakoya.domain.models import ModelArtifact
 from terakoya.models.base_loader import LoadedModel
 from terakoya.models.full_loader import FullModelLoader
-from terakoya.models.generation import Detokenizer, generate_batch, stop_ids_of, stream
+from terakoya.models.generation import Detokenizer, generate_batch, stop_ids_of
 
 PROMPTS = [[1, 50, 60, 70], [1, 9], [1, 30, 31, 32, 33, 34, 35, 36, 37]]
 
@@ -30,8 +30,6 @@ def greedy_by_hand(loaded: LoadedModel, prompt: list[int], count: int) -> list[i
 def test_a_padded_batch_writes_what_each_prompt_gets_alone(loaded: LoadedModel) -> None:
     expected = [greedy_by_hand(loaded, prompt, 12) for prompt in PROMPTS]
     assert generate_batch(loaded.module, loaded.tokenizer, PROMPTS, max_new_tokens=12, stop_ids=()) == expected
-    for prompt, answer in zip(PROMPTS, expected, strict=True):
-        assert list(stream(loaded.module, loaded.tokenizer, prompt, max_new_tokens=12, stop_ids=())) == answer
 
 
 def test_rows_that_end_leave_the_others_unchanged(loaded: LoadedModel) -> None:
@@ -39,7 +37,6 @@ def test_rows_that_end_leave_the_others_unchanged(loaded: LoadedModel) -> None:
     stop = whole[0][4]
     expected = [answer[: answer.index(stop)] if stop in answer else answer for answer in whole]
     assert generate_batch(loaded.module, loaded.tokenizer, PROMPTS, max_new_tokens=12, stop_ids={stop}) == expected
-    assert list(stream(loaded.module, loaded.tokenizer, PROMPTS[0], max_new_tokens=12, stop_ids={stop})) == expected[0]
 
 
 def test_a_seed_fixes_what_is_sampled(loaded: LoadedModel) -> None:
@@ -50,15 +47,6 @@ def test_a_seed_fixes_what_is_sampled(loaded: LoadedModel) -> None:
 
     assert sampled(1) == sampled(1)
     assert sampled(1) != sampled(2)
-
-
-def test_a_cancelled_stream_ends_at_the_next_token(loaded: LoadedModel) -> None:
-    seen: list[int] = []
-    for token in stream(
-        loaded.module, loaded.tokenizer, PROMPTS[0], max_new_tokens=50, stop_ids=(), is_cancelled=lambda: len(seen) == 3
-    ):
-        seen.append(token)
-    assert len(seen) == 3
 
 
 def test_no_prompts_give_no_answers(loaded: LoadedModel) -> None:

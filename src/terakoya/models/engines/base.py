@@ -37,7 +37,8 @@ class Engine(Protocol):
 
     def answer(self, request: ChatRequest, is_cancelled: Callable[[], bool], say: Say) -> None:
         """Say ``{"delta": text}`` as it is written, with ``"logprobs"`` where they were asked for, then ``{"finished":
-        true, "tokens", "prompt_tokens", "reason", "engine"}``.
+        true, "tokens", "prompt_tokens", "reason", "engine"}``. An answer that has not begun may say
+        ``{"waiting": true}`` now and then.
 
         ``reason``: "stop" where the model ended, "length" at ``max_new_tokens``, "context" where its window is full.
         Ends early, without the last event, when cancelled. Raises: AppException.
