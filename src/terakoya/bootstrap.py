@@ -108,6 +108,7 @@ def build_container(settings: Settings) -> Container:
         folders=data_dir,
         threads=settings.training_threads,
         mlflow_uri=settings.mlflow_tracking_uri,
+        token_cache_bytes=settings.token_cache_bytes,
         limits=TaskLimits(
             settings.training_max_hours, settings.training_no_progress_minutes, settings.training_max_restarts
         ),

@@ -53,6 +53,8 @@ class Settings(BaseSettings):
     """Before the first restart in a row; each further one waits twice as long, up to five minutes."""
     training_threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads of a training process; 0 takes every core."""
+    token_cache_bytes: int = Field(default=8 * GIB, ge=0)
+    """What tokenised training rows may take on disk when no run needs them; those used longest ago go first."""
     mlflow_tracking_uri: str | None = Field(default=None, min_length=1, max_length=2000)
     """The MLflow store that runs which ask for the tracker "mlflow" write to; without it they are refused."""
     cancel_grace_seconds: float = Field(default=30.0, ge=0)

@@ -9,10 +9,10 @@ from typing import Any
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from terakoya.data.examples import read_examples
+from terakoya.data.examples import prompt_key, read_examples
 from terakoya.data.formats import parse_line, parse_row
 from terakoya.data.importing import ImportOptions, RowFiles, import_file, import_rows
-from terakoya.data.splits import count_overlap, split_examples
+from terakoya.data.splits import split_rows
 from terakoya.domain.datasets import Example, Message
 from terakoya.exceptions import InvalidDataset
 
@@ -96,10 +96,10 @@ def test_a_split_loses_nothing_shares_no_prompt_and_does_not_depend_on_order(
     examples = [Example(n, (Message("user", p), Message("assistant", "x"))) for n, p in enumerate(prompts)]
     shuffled = random.sample(examples, len(examples))
 
-    train, heldout = split_examples(examples, fraction, seed)
-    other = split_examples(shuffled, fraction, seed)[1]
+    train, heldout = ([examples[place] for place in places] for places in split_rows(examples, fraction, seed))
+    other = [shuffled[place] for place in split_rows(shuffled, fraction, seed)[1]]
 
     assert sorted(e.row for e in train + heldout) == list(range(len(prompts)))
-    assert count_overlap(train, heldout) == 0
+    assert not {prompt_key(e) for e in train} & {prompt_key(e) for e in heldout}
     assert {e.row for e in heldout} == {e.row for e in other}
     assert bool(heldout) == (fraction > 0 and len(set(prompts)) > 1)

@@ -40,12 +40,17 @@ def read_examples(rows_path: Path) -> Iterator[Example]:
     """Yield the stored examples in order. Raises: InvalidDataset if the file is not what import wrote."""
     with rows_path.open("rb") as file:
         for number, line in enumerate(file, start=1):
-            try:
-                yield _from_record(json.loads(line))
-            except (ValueError, KeyError, TypeError) as error:
-                raise InvalidDataset(
-                    f"line {number} of the stored rows {rows_path.name!r} is damaged ({error}); import the data again"
-                ) from error
+            yield read_line(line, number, rows_path.name)
+
+
+def read_line(line: bytes, number: int, file_name: str) -> Example:
+    """Return the example of one stored line. Raises: InvalidDataset, by the line's number, if it is damaged."""
+    try:
+        return _from_record(json.loads(line))
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidDataset(
+            f"line {number} of the stored rows {file_name!r} is damaged ({error}); import the data again"
+        ) from error
 
 
 def answers(examples: Iterable[Example]) -> Iterator[Example]:

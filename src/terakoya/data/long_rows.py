@@ -4,7 +4,7 @@ see some of what came before. Knows positions only, neither tokens nor tokenizer
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -90,9 +90,15 @@ class LongRowReport:
 SHOWN_ROWS = 10
 
 
-def report(rows: Sequence[tuple[int, int, Sequence[Span]]], limit: int, policy: LongRows) -> LongRowReport:
+def report(rows: Iterable[tuple[int, int, Sequence[Span]]], limit: int, policy: LongRows) -> LongRowReport:
     """Count over rows of (number, length, label spans). For "refuse", labels are lost as if such rows were cut."""
-    long = [row for row in rows if row[1] > limit]
+    long: list[tuple[int, int, Sequence[Span]]] = []
+    longest = labels = 0
+    for row in rows:
+        longest = max(longest, row[1])
+        labels += label_tokens(row[2])
+        if row[1] > limit:
+            long.append(row)
     acting: LongRows = "truncate" if policy == "refuse" else policy
     kept = [pieces(length, spans, limit, acting) for _, length, spans in long]
     before = sum(label_tokens(spans) for _, _, spans in long)
@@ -101,10 +107,10 @@ def report(rows: Sequence[tuple[int, int, Sequence[Span]]], limit: int, policy: 
         limit=limit,
         policy=policy,
         rows=len(long),
-        longest=max((length for _, length, _ in rows), default=0),
+        longest=longest,
         dropped=sum(not row for row in kept),
         pieces=sum(map(len, kept)),
-        labels=sum(label_tokens(spans) for _, _, spans in rows),
+        labels=labels,
         lost_labels=before - after,
         numbers=tuple(number for number, _, _ in long[:SHOWN_ROWS]),
     )

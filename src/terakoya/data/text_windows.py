@@ -4,11 +4,11 @@ first is a label. Knows nothing of chat formats.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any
 
-from terakoya.data.tokenization import EncodedExample, EncodedSet, RefusedRow
+from terakoya.data.tokenization import EncodedExample, EncodedSet, RefusedRow, RowSink
 from terakoya.domain.datasets import Example
 from terakoya.exceptions import ModelLoadError
 
@@ -16,13 +16,14 @@ _BATCH = 64
 
 
 def encode_documents(
-    examples: Sequence[Example],
+    examples: Iterable[Example],
     tokenizer: Any,
     *,
     window: int,
     progress: Callable[[int], None] | None = None,
+    into: RowSink | None = None,
 ) -> EncodedSet:
-    """Encode every document; ``progress`` hears how many have been taken up.
+    """Encode every document; ``progress`` hears how many have been taken up. Rows go ``into`` a sink if one is given.
 
     A window begins with the last token of the one before it, so that every token of a document but the first is a
     label exactly once.
@@ -33,7 +34,7 @@ def encode_documents(
             "the tokenizer has no end-of-sequence token, so a model would never learn where a text ends; "
             "a tokenizer_config.json that names an eos_token would work"
         )
-    encoded: list[EncodedExample] = []
+    encoded: RowSink = [] if into is None else into
     refused: list[RefusedRow] = []
     source = iter(examples)
     taken = 0
@@ -52,7 +53,7 @@ def encode_documents(
         taken += len(batch)
         if progress is not None:
             progress(taken)
-    return EncodedSet(encoded, refused)
+    return EncodedSet.of(encoded, refused)
 
 
 def _tokens(batch: Sequence[Example], tokenizer: Any) -> list[list[int]]:

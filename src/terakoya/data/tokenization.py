@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, islice
-from typing import Any
+from typing import Any, Protocol
 
 from terakoya.data.chat_template import ChatFormat, chat_format
 from terakoya.data.examples import answers
@@ -52,12 +52,29 @@ class RefusedRow:
     reason: str
 
 
+class RowSink(Protocol):
+    """What takes rows as they are made, such as a list."""
+
+    def append(self, row: EncodedExample, /) -> None: ...
+    def extend(self, rows: Iterable[EncodedExample], /) -> None: ...
+    def __len__(self) -> int: ...
+
+
 @dataclass(frozen=True, slots=True)
 class EncodedSet:
     examples: list[EncodedExample]
+    """None of them where they went into a sink instead."""
     refused: list[RefusedRow]
     split_conversations: int = 0
     """How many conversations could not be one example, because a later turn changes the tokens of earlier ones."""
+    elsewhere: int = 0
+    """How many went into a sink."""
+
+    @classmethod
+    def of(cls, rows: RowSink, refused: list[RefusedRow], split_conversations: int = 0) -> EncodedSet:
+        if isinstance(rows, list):
+            return cls(rows, refused, split_conversations)
+        return cls([], refused, split_conversations, len(rows))
 
     def complete(self) -> list[EncodedExample]:
         """Return the examples. Raises: InvalidDataset naming the refused rows if there are any."""
@@ -66,7 +83,7 @@ class EncodedSet:
         count = len(self.refused)
         shown = "" if count <= _SHOWN_ROWS else f"; the first {_SHOWN_ROWS}"
         reasons = "\n".join(f"row {refused.row}: {refused.reason}" for refused in self.refused[:_SHOWN_ROWS])
-        total = len(self.examples) + count
+        total = len(self.examples) + self.elsewhere + count
         raise InvalidDataset(f"{count:,} of {total:,} examples cannot be used with this model{shown}:\n{reasons}")
 
 
@@ -77,15 +94,18 @@ def encode_examples(
     max_length: int | None = None,
     join_answers: bool = False,
     progress: Callable[[int], None] | None = None,
+    into: RowSink | None = None,
 ) -> EncodedSet:
     """Encode every answer of every example, in order; ``progress`` hears how many examples have been taken up.
+
+    Rows go ``into`` a sink if one is given, and no more than a batch of them is then held at once.
 
     A conversation with several answers gives one row for each of them; with ``join_answers`` it gives one row in
     which all of them are labels, wherever that leaves every label and all that comes before it as they were.
     ``max_length``: an answer with more tokens, its prompt included, is refused; None refuses none for its length.
     Raises: ModelLoadError if the tokenizer gives answers no end.
     """
-    encoded: list[EncodedExample] = []
+    encoded: RowSink = [] if into is None else into
     refused: list[RefusedRow] = []
     split = 0
     found = _encoded_answers(examples, chat_format(tokenizer), max_length, progress)
@@ -99,7 +119,7 @@ def encode_examples(
         joined = _joined(turns) if join_answers and len(turns) > 1 else None
         split += join_answers and len(turns) > 1 and joined is None
         encoded.extend(turns if joined is None else [joined])
-    return EncodedSet(encoded, refused, split)
+    return EncodedSet.of(encoded, refused, split)
 
 
 def encode_last_answers(

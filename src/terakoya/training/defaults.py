@@ -18,12 +18,12 @@ from terakoya.training.request import AdapterRequest, LimitsRequest, RetentionRe
 from terakoya.training.retention import ResolvedRetention, resolve_retention
 
 # Largest parameter count -> peak learning rate. A 135M model at the 7B habit of 2e-4 hardly learns.
-_LORA_RATES = ((250e6, 2e-3), (700e6, 5e-4), (4e9, 2e-4), (math.inf, 1e-4))
+_LORA_RATES = ((250e6, 1e-3), (700e6, 5e-4), (4e9, 2e-4), (math.inf, 1e-4))
 _FULL_RATES = ((250e6, 1e-4), (700e6, 5e-5), (4e9, 2e-5), (math.inf, 1e-5))
 _CHAIN_ADAPTERS = ("lora", "rslora")
 """Those whose update of a weight is s * B A and nothing else."""
 _BATCH_SIZE = 8
-_STEPS_WORTH_TAKING = 100
+_STEPS_WORTH_TAKING = 250
 """A small dataset is repeated until about so many optimizer steps are taken, ten times at most."""
 
 

@@ -5,7 +5,7 @@ to get at the model as it was; what the scores mean is ``evaluation/``'s.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
@@ -51,8 +51,8 @@ class Scores:
 class Judge:
     spec: RunSpec
     tokenizer: Any
-    heldout: list[EncodedExample]
-    heldout_rejected: list[EncodedExample]
+    heldout: Sequence[EncodedExample]
+    heldout_rejected: Sequence[EncodedExample]
     asks: bool
     """Whether the held-out rows are answers to be asked for; else they are text, of which only the loss is told."""
     observer: Observer

@@ -52,7 +52,7 @@ def gather_facts(spec: RunSpec, tokenizer: Any, *, seconds: float) -> dict[str, 
     """
     told = Told()
     whole = spec.rows_path.stat().st_size <= WHOLE_FILE_BYTES
-    material = read_material(spec, told) if whole else _sampled(spec)
+    material = _read(spec, told) if whole else _sampled(spec)
     deadline = time.monotonic() + seconds
     resolved = spec.resolved
     encoding = OBJECTIVES.load(resolved.objective).encoding
@@ -98,6 +98,12 @@ def _ordered(rows: list[EncodedExample]) -> list[EncodedExample]:
 
 def _row(example: EncodedExample) -> list[Any]:
     return [example.row, len(example.input_ids), [list(span) for span in example.label_spans]]
+
+
+def _read(spec: RunSpec, told: Told) -> Material:
+    """All rows, in memory: they are encoded in random order."""
+    material = read_material(spec, told)
+    return Material(list(material.train), list(material.heldout))
 
 
 def _sampled(spec: RunSpec) -> Material:

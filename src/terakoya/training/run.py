@@ -14,11 +14,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import psutil
 import torch
 from accelerate import Accelerator
 from torch import nn
 
+from terakoya.data.token_store import lengths_of
 from terakoya.data.tokenization import EncodedExample
 from terakoya.domain.events import EventType, Observer, Phase
 from terakoya.domain.models import ModelKind
@@ -29,6 +31,7 @@ from terakoya.models.factory import create_model_loader, loader_type
 from terakoya.models.label_forward import LabelForward, Way
 from terakoya.models.probe import ComputeChoice, choose_compute_type
 from terakoya.models.quantization import quantize_nf4
+from terakoya.storage.disk_cache import DiskCache
 from terakoya.storage.files import write_durably
 from terakoya.storage.json_text import to_json
 from terakoya.training.chaining import Chained
@@ -58,6 +61,7 @@ from terakoya.training.sampling import Sampling, choose_samples
 from terakoya.training.spec import RunSpec
 from terakoya.training.steering import MEASUREMENTS, Canaries, SteeringWatch
 from terakoya.training.strategy import TrainingStrategy
+from terakoya.training.token_cache import TokenCache
 from terakoya.training.trackers import TRACKERS, check_available
 from terakoya.training.trackers.base import TrackedRun
 from terakoya.training.trackers.tracking import TrackedObserver
@@ -128,6 +132,11 @@ class TrainingRun:
         self.asked = requested_action
         self.memory = MemoryGuard(task_dir, observer, give_up)
         self.device = training_device()
+        self.tokens = (
+            None
+            if spec.token_cache is None
+            else TokenCache(DiskCache(spec.token_cache, spec.token_cache_bytes), spec.dataset_sha256)
+        )
         self.started = time.monotonic()
         self.start_seconds = 0.0
 
@@ -144,6 +153,9 @@ class TrainingRun:
             if stopped.stop is Stop.MEMORY:
                 raise self.memory.error() from None
             return Outcome(_ENDS[stopped.stop], self.attempt)
+        finally:
+            if self.tokens is not None:
+                self.tokens.close()
 
     def requested_action(self) -> str | None:
         """Return what a person asked for, or that memory runs low while something can be done about it."""
@@ -182,9 +194,15 @@ class TrainingRun:
             max_length=resolved.max_length,
             context=shape.context,
             long_rows=resolved.long_rows,
+            cache=self.tokens,
             progress=lambda done, total: self.tick(Phase.TOKENIZING, done, total),
         )
         refuse_unknown_tokens(encoded, loaded.tokenizer, cast(Any, loaded.module).get_input_embeddings().num_embeddings)
+        if encoded.was_ready:
+            self.observer.notify(
+                EventType.LOG,
+                message=f"the {len(encoded.train):,} rows were tokenised by an earlier run and are taken as they are",
+            )
         self._tell_split(encoded)
         self._tell_long_rows(encoded)
         self._phase(Phase.PROBING)
@@ -325,8 +343,8 @@ class TrainingRun:
 
     def _choose_forward(self, module: nn.Module, material: EncodedMaterial, accelerator: Accelerator) -> LabelForward:
         """Try the fast ways on three rows of different lengths; dropout would be shared along with a prefix."""
-        by_length = sorted(material.train, key=lambda row: len(row.input_ids))
-        rows = [by_length[len(by_length) * quarter // 4] for quarter in range(3)]
+        by_length = np.argsort(lengths_of(material.train), kind="stable")
+        rows = [material.train[int(by_length[len(by_length) * quarter // 4])] for quarter in range(3)]
         adapter = self.spec.resolved.adapter
         with accelerator.autocast():
             forward = LabelForward.choose(module, rows, share_prefix=adapter is None or adapter.dropout == 0)
@@ -342,7 +360,7 @@ class TrainingRun:
     def _plan_evaluation(self, plan: StepPlan, material: EncodedMaterial) -> EvaluationPlan:
         """Raises: InvalidConfig for early stopping without held-out rows."""
         resolved = self.spec.resolved
-        lengths = [[len(row.input_ids) for row in part] for part in (material.train, material.heldout)]
+        lengths = [lengths_of(part).tolist() for part in (material.train, material.heldout)]
         if resolved.early_stopping_patience is not None and not material.heldout:
             raise InvalidConfig("early_stopping needs held-out rows to watch, and none can be held out of this data")
         evaluation = plan_evaluation(resolved, plan, *lengths)
@@ -360,7 +378,7 @@ class TrainingRun:
         """Into how many threads a step's rows go; other ways than ours draw random numbers all threads share."""
         if forward.way is not Way.FUSED:
             return 1
-        tokens = sum(len(row.input_ids) for row in material.train) / plan.steps_per_epoch
+        tokens = float(lengths_of(material.train).sum()) / plan.steps_per_epoch
         return lane_count(threads=torch.get_num_threads(), tokens_per_step=tokens)
 
     def _refuse_full_disk(self, trained: Trained) -> None:

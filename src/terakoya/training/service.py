@@ -73,6 +73,7 @@ class TrainingService:
         folders: TaskFolders,
         threads: int = 0,
         mlflow_uri: str | None = None,
+        token_cache_bytes: int = 0,
         limits: TaskLimits | None = None,
     ) -> None:
         """``limits``: of runs that ask for none; ``max_hours`` bounds all."""
@@ -83,6 +84,7 @@ class TrainingService:
         self._folders = folders
         self._threads = threads
         self._mlflow_uri = mlflow_uri
+        self._token_cache_bytes = token_cache_bytes
         self._chains = Chains(models, folders)
         self._limits = limits or TaskLimits()
 
@@ -173,6 +175,8 @@ class TrainingService:
             dataset_sha256=dataset.content_sha256,
             rows_path=self._datasets.rows_path(dataset.id),
             evaluation_cache=self._folders.cache / "evaluations",
+            token_cache=self._folders.cache / "tokens",
+            token_cache_bytes=self._token_cache_bytes,
             threads=self._threads,
             mlflow_uri=self._mlflow_uri,
             measurements=self._folders.cache / "measurements",

@@ -31,6 +31,10 @@ class RunSpec:
     mlflow_uri: str | None = None
     measurements: Path | None = None
     """Where what was measured of this machine is kept, if it is."""
+    token_cache: Path | None = None
+    """Where tokenised rows are kept from one run to the next; without it they are made in memory."""
+    token_cache_bytes: int = 0
+    """What is kept there when no run needs it."""
     chain: ChainPlace | None = None
     """Where in which chain of tasks the run stands."""
 
@@ -41,6 +45,7 @@ class RunSpec:
             "model": artifact_to_json(self.model),
             "rows_path": str(self.rows_path),
             "evaluation_cache": str(self.evaluation_cache),
+            "token_cache": None if self.token_cache is None else str(self.token_cache),
             "measurements": None if self.measurements is None else str(self.measurements),
             "chain": self.chain and self.chain.to_json(),
         }
@@ -49,7 +54,7 @@ class RunSpec:
     def from_json(cls, fields: dict[str, Any]) -> RunSpec:
         """Read back; what the supervisor added beside is ignored."""
         own = {name: fields[name] for name in cls.__slots__ if name in fields}
-        chain = fields.get("chain")
+        chain, tokens = fields.get("chain"), fields.get("token_cache")
         return cls(
             **own
             | {
@@ -57,6 +62,7 @@ class RunSpec:
                 "model": artifact_from_json(fields["model"]),
                 "rows_path": Path(fields["rows_path"]),
                 "evaluation_cache": Path(fields["evaluation_cache"]),
+                "token_cache": None if tokens is None else Path(tokens),
                 "measurements": None if fields["measurements"] is None else Path(fields["measurements"]),
                 "chain": chain and ChainPlace.from_json(chain),
             }

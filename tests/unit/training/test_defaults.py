@@ -20,7 +20,7 @@ def test_a_small_model_learns_faster_than_a_large_one() -> None:
         default_learning_rate("lora", parameters)
         for parameters in (135_000_000, 500_000_000, 1_700_000_000, 8_000_000_000)
     ]
-    assert rates == [2e-3, 5e-4, 2e-4, 1e-4]
+    assert rates == [1e-3, 5e-4, 2e-4, 1e-4]
 
 
 def test_full_fine_tuning_takes_smaller_steps() -> None:
@@ -28,7 +28,7 @@ def test_full_fine_tuning_takes_smaller_steps() -> None:
 
 
 def test_few_rows_are_repeated_up_to_ten_times() -> None:
-    assert [default_epochs(rows, 8) for rows in (1000, 400, 200, 10, 1)] == [1, 2, 4, 10, 10]
+    assert [default_epochs(rows, 8) for rows in (1000, 400, 200, 10, 1)] == [2, 5, 10, 10, 10]
 
 
 def test_alpha_is_twice_the_rank_unless_given() -> None:
@@ -102,8 +102,8 @@ def test_pairs_are_compared_whole() -> None:
 
 
 def test_preferences_take_smaller_steps_than_answers() -> None:
-    assert of_kind(DatasetKind.PREFERENCE).learning_rate == pytest.approx(2e-4)
-    assert of_kind(DatasetKind.PREFERENCE, objective="orpo").learning_rate == pytest.approx(1e-3)
+    assert of_kind(DatasetKind.PREFERENCE).learning_rate == pytest.approx(1e-4)
+    assert of_kind(DatasetKind.PREFERENCE, objective="orpo").learning_rate == pytest.approx(5e-4)
 
 
 def test_adapter_kinds_resolve_to_what_they_mean() -> None:

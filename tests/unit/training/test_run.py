@@ -100,6 +100,8 @@ class Bench:
             rows_path=self.rows,
             evaluation_cache=self.folder / "cache",
             threads=1,
+            token_cache=self.folder / "tokens",
+            token_cache_bytes=1 << 20,
         )
         (self.folder / task).mkdir(exist_ok=True)
         return TrainingRun(
@@ -220,6 +222,13 @@ def test_general_text_is_scored_once_for_a_model_whatever_the_data(bench: Bench)
     before = [event for event in bench.recorder.of(EventType.PHASE) if event["phase"] == Phase.EVALUATING_BEFORE]
     assert max(event["total"] for event in before) == before[0]["total"] == 6 + 2
     assert before[-1]["total"] == 6, "the second time only the new rows"
+
+
+def test_rows_are_tokenised_once_for_a_tokenizer_whatever_the_run(bench: Bench) -> None:
+    for strategy in ("lora", "full"):
+        bench.run(task=strategy, strategy=strategy)
+        ready = [event["message"] for event in bench.recorder.of(EventType.LOG) if "earlier run" in event["message"]]
+        assert len(ready) == (strategy == "full"), ready
 
 
 def test_lora_and_full_agree_on_the_model_before(bench: Bench, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_limits_are_the_servers_unless_a_run_asks_for_less(house: House) -> None
 
 
 def test_default_epochs_count_the_rows_that_are_left_to_train_on(house: House) -> None:
-    assert house.training.start(request()).resolved["epochs"] == 5  # 180 rows in batches of 8: 23 steps an epoch
+    assert house.training.start(request()).resolved["epochs"] == 10  # 180 rows in batches of 8: 23 steps an epoch
 
 
 def test_made_names_are_numbered_and_asked_ones_must_be_free(house: House) -> None:

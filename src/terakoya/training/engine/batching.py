@@ -33,6 +33,12 @@ class StepPlan:
     def ends_epoch(self, step: int) -> bool:
         return step % self.steps_per_epoch == 0
 
+    def tokens(self, lengths: Sequence[int]) -> int:
+        """Return how many tokens all steps have together, rows being of these ``lengths``."""
+        epochs, steps = divmod(self.total_steps, self.steps_per_epoch)
+        begun = range(epochs * self.steps_per_epoch + 1, epochs * self.steps_per_epoch + steps + 1)
+        return epochs * sum(lengths) + sum(lengths[row] for step in begun for row in self.rows_of(step))
+
     def rows_of(self, step: int) -> list[int]:
         """Return the row indices of a step, counted from 1, in the order their epoch was shuffled."""
         epoch, index = divmod(step - 1, self.steps_per_epoch)

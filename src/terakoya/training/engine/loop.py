@@ -19,6 +19,7 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
+from terakoya.data.token_store import lengths_of
 from terakoya.domain.events import EventType, Observer
 from terakoya.exceptions import DoesNotFit, TrainingError
 from terakoya.models.label_forward import LabelForward
@@ -111,9 +112,9 @@ class TrainingLoop:
         self.parameters = parameters
         self.regulariser = regulariser
         self.objective = objective
-        each = objective.encoding.rows_per_example
-        self.examples = [rows[start : start + each] for start in range(0, len(rows), each)]
-        self.lengths = [sum(len(row.input_ids) for row in example) for example in self.examples]
+        self.rows, self.rows_per_example = rows, objective.encoding.rows_per_example
+        self.lengths: list[int] = lengths_of(rows).reshape(-1, self.rows_per_example).sum(1).tolist()
+        self.longest = max(self.lengths)
         self.forward = forward
         self.plan = plan
         self.schedule = schedule
@@ -131,7 +132,7 @@ class TrainingLoop:
     def run(self, position: Position) -> LoopResult:
         """Take the remaining steps. Raises: TrainingError when the loss is no number or nothing fits into memory."""
         self.module.train()
-        pace = Pace(self.observer, self.plan, position)
+        pace = Pace(self.observer, self.plan, position, self.lengths)
         saved = time.monotonic()
         self.saved_step = position.step
         seen = self._look(position)  # what a stop kept it from, before it goes on
@@ -167,7 +168,7 @@ class TrainingLoop:
         """Take one optimizer step, with a smaller micro-batch after each time the GPU's memory does not suffice."""
         chosen = self.plan.rows_of(step)
         while True:
-            budget = position.budget_tokens or max(self.lengths)
+            budget = position.budget_tokens or self.longest
             try:
                 self._seed(step)
                 outcome = self._accumulate(chosen, budget)
@@ -183,7 +184,7 @@ class TrainingLoop:
 
     def _accumulate(self, chosen: Sequence[int], budget: int) -> Gradient | Stop:
         """Add up the gradient of a step's loss; return that loss and what else the objective tells of the step."""
-        examples = {number: self.examples[number] for number in chosen}
+        examples = {number: self._example(number) for number in chosen}
         size = StepSize(len(chosen), sum(map(self.objective.count_labels, examples.values())))
         rows = [row for example in examples.values() for row in example]
         shared = shared_prefix(rows) if self.forward.shares_prefix else 0
@@ -201,6 +202,11 @@ class TrainingLoop:
                 for name, value in ({"loss": share.loss.detach()} | dict(share.facts)).items():
                     totals[name] = totals[name] + value if name in totals else value
         return Gradient(totals.pop("loss"), totals)
+
+    def _example(self, number: int) -> Sequence[TrainedRow]:
+        """One example's rows."""
+        start = number * self.rows_per_example
+        return self.rows[start : start + self.rows_per_example]
 
     def _share(self, batch: MicroBatch, size: StepSize) -> Share:
         with self.accelerator.autocast():
@@ -230,7 +236,7 @@ class TrainingLoop:
         return f"the checkpoint of step {self.saved_step} is kept" if self.saved_step else "no checkpoint was due yet"
 
     def _named(self, chosen: Sequence[int]) -> str:
-        numbers = sorted({self.examples[number][0].row for number in chosen})
+        numbers = sorted({self._example(number)[0].row for number in chosen})
         more = f" and {len(numbers) - _NAMED_ROWS} more" if len(numbers) > _NAMED_ROWS else ""
         return ", ".join(map(str, numbers[:_NAMED_ROWS])) + more
 

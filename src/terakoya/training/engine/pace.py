@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 from terakoya.domain.events import EventType, Observer
@@ -17,9 +18,11 @@ _WINDOW = 20
 
 
 class Pace:
-    def __init__(self, observer: Observer, plan: StepPlan, position: Position) -> None:
+    def __init__(self, observer: Observer, plan: StepPlan, position: Position, lengths: Sequence[int]) -> None:
+        """``lengths``: tokens of each row that the plan knows. Time goes by tokens, and steps differ in them."""
         self._observer = observer
         self._plan = plan
+        self._remaining = plan.tokens(lengths) - position.trained_tokens
         self._recent: deque[tuple[float, int]] = deque(maxlen=_WINDOW)
         self._tokens = position.trained_tokens
         self._held_back: dict[str, Any] | None = None
@@ -37,9 +40,9 @@ class Pace:
     ) -> None:
         """``facts`` are the objective's own, told as they are."""
         self._recent.append((seconds, position.trained_tokens - self._tokens))
+        self._remaining -= position.trained_tokens - self._tokens
         self._tokens = position.trained_tokens
-        window = sum(each for each, _ in self._recent)
-        remaining = self._plan.total_steps - position.step
+        rate = sum(tokens for _, tokens in self._recent) / sum(each for each, _ in self._recent)
         self._held_back = {
             "step": position.step,
             "total_steps": self._plan.total_steps,
@@ -47,8 +50,8 @@ class Pace:
             "loss": loss,
             "learning_rate": learning_rate,
             "grad_norm": grad_norm,
-            "tokens_per_second": round(sum(tokens for _, tokens in self._recent) / window, 1),
-            "eta_seconds": round(remaining * window / len(self._recent), 1),
+            "tokens_per_second": round(rate, 1),
+            "eta_seconds": round(self._remaining / rate, 1),
             **facts,
         }
         now = time.monotonic()

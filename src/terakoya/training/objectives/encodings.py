@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 from terakoya.data.preferences import encode_pairs
 from terakoya.data.text_windows import encode_documents
-from terakoya.data.tokenization import EncodedSet, encode_examples
+from terakoya.data.tokenization import EncodedSet, RowSink, encode_examples
 from terakoya.domain.datasets import Example
 
 WINDOW_TOKENS = 1024
@@ -23,14 +23,23 @@ class Encoding(ABC):
     rows_per_example: ClassVar[int] = 1
     asks: ClassVar[bool] = True
     """Whether its held-out rows are prompts with answers, rather than running text."""
+    cuts_by_length: ClassVar[bool] = False
+    """Whether ``length`` decides where rows end, rather than only which are too long."""
 
     @abstractmethod
     def train(
-        self, examples: Sequence[Example], tokenizer: Any, *, length: int, progress: Progress | None = None
+        self,
+        examples: Sequence[Example],
+        tokenizer: Any,
+        *,
+        length: int,
+        progress: Progress | None = None,
+        into: RowSink | None = None,
     ) -> EncodedSet:
         """Return the rows to train on, ``rows_per_example`` for each example, one after the other.
 
-        ``length``: the most tokens a row may have. Longer rows are the caller's to refuse.
+        ``length``: the most tokens a row may have. Longer rows are the caller's to refuse. Rows go ``into`` a sink if
+        one is given.
         """
 
     def heldout(
@@ -48,9 +57,15 @@ class Answers(Encoding):
     """Conversations; of preference data those with the better answers."""
 
     def train(
-        self, examples: Sequence[Example], tokenizer: Any, *, length: int, progress: Progress | None = None
+        self,
+        examples: Sequence[Example],
+        tokenizer: Any,
+        *,
+        length: int,
+        progress: Progress | None = None,
+        into: RowSink | None = None,
     ) -> EncodedSet:
-        return encode_examples(examples, tokenizer, join_answers=True, progress=progress)
+        return encode_examples(examples, tokenizer, join_answers=True, progress=progress, into=into)
 
     def heldout(
         self, examples: Sequence[Example], tokenizer: Any, *, length: int, progress: Progress | None = None
@@ -61,11 +76,18 @@ class Answers(Encoding):
 
 class Documents(Encoding):
     asks: ClassVar[bool] = False
+    cuts_by_length: ClassVar[bool] = True
 
     def train(
-        self, examples: Sequence[Example], tokenizer: Any, *, length: int, progress: Progress | None = None
+        self,
+        examples: Sequence[Example],
+        tokenizer: Any,
+        *,
+        length: int,
+        progress: Progress | None = None,
+        into: RowSink | None = None,
     ) -> EncodedSet:
-        return encode_documents(examples, tokenizer, window=length, progress=progress)
+        return encode_documents(examples, tokenizer, window=length, progress=progress, into=into)
 
     def limit(self, max_length: int | None, context: int) -> int:
         return min(max_length or WINDOW_TOKENS, context)
@@ -77,9 +99,15 @@ class Pairs(Encoding):
     rows_per_example: ClassVar[int] = 2
 
     def train(
-        self, examples: Sequence[Example], tokenizer: Any, *, length: int, progress: Progress | None = None
+        self,
+        examples: Sequence[Example],
+        tokenizer: Any,
+        *,
+        length: int,
+        progress: Progress | None = None,
+        into: RowSink | None = None,
     ) -> EncodedSet:
-        return encode_pairs(examples, tokenizer, progress=progress)
+        return encode_pairs(examples, tokenizer, progress=progress, into=into)
 
 
 ANSWERS, DOCUMENTS, PAIRS = Answers(), Documents(), Pairs()
