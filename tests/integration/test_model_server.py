@@ -10,6 +10,7 @@ import signal
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pytest
 import pytest_asyncio
 from tests.tiny_model import build_tiny_adapter, build_tiny_model, tiny_artifact
 
+from terakoya.api.machine import model_server_view
 from terakoya.domain.datasets import Message
 from terakoya.domain.models import ModelArtifact
 from terakoya.exceptions import InvalidConfig, ModelLoadError, TooBusy, Unavailable
@@ -52,8 +54,8 @@ async def client(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mode
 
 
 async def answer(client: ModelServerClient, artifact: ModelArtifact, *, tokens: int = 20, seed: int = 0) -> str:
-    parts = client.stream_chat(artifact, QUESTION, max_new_tokens=tokens, temperature=1.0, seed=seed)
-    return "".join([delta async for delta in parts])
+    parts = client.stream(artifact, QUESTION, max_new_tokens=tokens, temperature=1.0, seed=seed)
+    return "".join([part.delta async for part in parts])
 
 
 async def asked(client: ModelServerClient) -> int:
@@ -111,13 +113,13 @@ async def test_what_cannot_be_answered_comes_back_as_its_own_error(
 
 
 async def answer_to(client: ModelServerClient, artifact: ModelArtifact, text: str) -> None:
-    async for _ in client.stream_chat(artifact, [Message("user", text)], max_new_tokens=1):
+    async for _ in client.stream(artifact, [Message("user", text)], max_new_tokens=1):
         pass
 
 
 @pytest.mark.asyncio(loop_scope="module")
 async def test_a_reader_who_leaves_stops_the_work(client: ModelServerClient, base: ModelArtifact) -> None:
-    parts = client.stream_chat(base, QUESTION, max_new_tokens=900)
+    parts = client.stream(base, QUESTION, max_new_tokens=900)
     async with contextlib.aclosing(parts):
         await anext(parts)
         assert await asked(client) == 1
@@ -136,10 +138,31 @@ async def test_a_full_queue_is_said_at_once_and_empties(client: ModelServerClien
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_a_server_that_hangs_is_told_within_seconds_and_left_alone(
+    client: ModelServerClient, base: ModelArtifact
+) -> None:
+    assert await answer(client, base)
+    pid = client.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        view = await model_server_view(client)
+        assert time.monotonic() - began < 4
+        assert view.running
+        assert "did not say within 2 s" in str(view.problem)
+    finally:
+        os.kill(pid, signal.SIGCONT)
+    assert client.pid == pid
+    assert await answer(client, base)
+    assert (await model_server_view(client)).models
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_crash_in_mid_answer_is_told_and_the_next_question_restarts_it(
     client: ModelServerClient, base: ModelArtifact
 ) -> None:
-    parts = client.stream_chat(base, QUESTION, max_new_tokens=900)
+    parts = client.stream(base, QUESTION, max_new_tokens=900)
     await anext(parts)
     assert client.pid is not None
     os.kill(client.pid, signal.SIGKILL)

@@ -15,6 +15,7 @@ import psutil
 from terakoya import __version__
 from terakoya.api.schemas.system import Cpu, Disk, Gpu, Memory, ModelServer, Protection, SystemView
 from terakoya.config import Settings
+from terakoya.exceptions import Unavailable
 from terakoya.models.client import ModelServerClient
 from terakoya.security.confinement import confinement
 from terakoya.security.keys import is_loopback
@@ -43,7 +44,11 @@ def system_view(settings: Settings, model_server: ModelServer) -> SystemView:
 
 
 async def model_server_view(client: ModelServerClient) -> ModelServer:
-    return ModelServer(running=client.is_running, **await client.open_models())
+    """Say what is open, waiting for two seconds at most."""
+    try:
+        return ModelServer(running=client.is_running, **await client.open_models())
+    except Unavailable as error:
+        return ModelServer(running=client.is_running, problem=str(error), models=[], opening=[])
 
 
 def engines() -> dict[str, Protection]:

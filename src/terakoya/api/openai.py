@@ -27,7 +27,7 @@ router = APIRouter(tags=["openai"], route_class=OpenAIRoute)
 
 @router.get("/v1/models")
 def list_openai_models(models: Models) -> OpenAIModelList:
-    """The models that answer, and those that embed, by name."""
+    """The models that answer, and those that embed or rerank, by name."""
     return OpenAIModelList(data=[_model(info) for info in models.list()])
 
 

@@ -148,6 +148,46 @@ def export(
         follow(connection, connection.client.models.export(model, format, name=name))
 
 
+@app.command("load", help=_("Open a model now, so that its first answer need not wait for it."))
+def load(model: ModelArgument, json_output: JsonOption = False) -> None:
+    from terakoya.cli.connection import connect
+
+    with connect() as connection:
+        loaded = connection.client.models.load(model)
+    if json_wanted():
+        print_json(loaded)
+    else:
+        remark(_("%(name)s is open in %(engine)s (%(seconds)s s).", name=model, **loaded))
+
+
+@app.command("unload", help=_("Close a model, so that its memory is free."))
+def unload(model: ModelArgument, json_output: JsonOption = False) -> None:
+    from terakoya.cli.connection import connect
+
+    with connect() as connection:
+        connection.client.models.unload(model)
+    print_json({"closed": model}) if json_wanted() else remark(_("%(name)s is closed.", name=model))
+
+
+@app.command("rerank", help=_("Order texts by how well they answer a question, with a reranker."))
+def rerank(
+    model: ModelArgument,
+    query: Annotated[str, typer.Argument(help=_("What is asked."), show_default=False)],
+    documents: Annotated[list[str], typer.Argument(help=_("The texts."), show_default=False)],
+    top: Annotated[int | None, typer.Option(help=_("So many of the best; all of them unless given."), min=1)] = None,
+    json_output: JsonOption = False,
+) -> None:
+    from terakoya.cli.connection import connect
+
+    with connect() as connection:
+        results = connection.client.models.rerank(model, query, documents, top_n=top)
+    if json_wanted():
+        print_json(results)
+        return
+    for result in results:
+        say(f"{result['relevance_score']:.3f}  {documents[result['index']]}")
+
+
 @app.command("delete", help=_("Delete a model that no other is built on."))
 def delete(
     model: ModelArgument,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias, cast
 from urllib.parse import quote
@@ -188,6 +188,19 @@ class Models(_Resource):
         """Queue fetching a model from a source that the server knows. Returns the task id at once."""
         body = {"source": source} | ({"name": name} if name else {})
         return cast(str, self._object("POST", "/api/models/pull", json=body)["task_id"])
+
+    def load(self, id_or_name: str) -> Json:
+        """Open a model in the model server and wait for it. Returns the engine and the seconds it took."""
+        return self._object("POST", f"/api/models/{_part(id_or_name)}/load", timeout=UNHURRIED)
+
+    def unload(self, id_or_name: str) -> None:
+        """Close it there, unless it answers just now."""
+        self._transport.request("POST", f"/api/models/{_part(id_or_name)}/unload")
+
+    def rerank(self, id_or_name: str, query: str, documents: Sequence[str], *, top_n: int | None = None) -> Objects:
+        """Order documents by how well they answer a query, the best first: ``index``, ``relevance_score``."""
+        body = {"model": id_or_name, "query": query, "documents": [*documents]} | ({"top_n": top_n} if top_n else {})
+        return cast(Objects, self._object("POST", "/v1/rerank", json=body, timeout=UNHURRIED)["results"])
 
     def delete(self, id_or_name: str) -> None:
         self._transport.request("DELETE", f"/api/models/{_part(id_or_name)}")

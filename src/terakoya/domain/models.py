@@ -22,6 +22,8 @@ class ModelKind(StrEnum):
     """Another form of a model, to be used elsewhere; ``parent_id`` is what it was made of."""
     EMBEDDER = "embedder"
     """Turns texts into vectors for retrieval; neither tuned nor chatted with."""
+    RERANKER = "reranker"
+    """Scores passages against a query; neither tuned nor chatted with."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,7 @@ class ModelInfo:
     @property
     def can_answer(self) -> bool:
         """Whether it writes text: what can be chatted with, tuned, or built upon."""
-        return self.kind is not ModelKind.EMBEDDER
+        return self.kind not in (ModelKind.EMBEDDER, ModelKind.RERANKER)
 
     @property
     def can_be_tuned(self) -> bool:

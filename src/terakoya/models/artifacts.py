@@ -119,13 +119,20 @@ def loader_type_of(path: Path) -> str:
     if "adapter_config.json" in names:
         return "lora"
     if "config.json" in names and any(name.endswith(".safetensors") for name in names):
-        return "embedder" if EMBEDDER_FILE in names else "full"
+        return "embedder" if EMBEDDER_FILE in names else "reranker" if _classifies(path) else "full"
     if any(name.endswith(".gguf") for name in names):
         return "gguf"
     raise ModelLoadError(
         f"the folder {path.name!r} is no model: it needs config.json with safetensors, a PEFT adapter "
         "(adapter_config.json) or a .gguf file"
     )
+
+
+def _classifies(path: Path) -> bool:
+    """Tell whether the folder's configuration names a head that classifies: what a cross-encoder is stored as."""
+    config = read_json(path / "config.json")
+    named = config.get("architectures") if isinstance(config, dict) else None
+    return isinstance(named, list) and any(str(name).endswith("ForSequenceClassification") for name in named)
 
 
 def check_mergeable(artifact: ModelArtifact) -> None:

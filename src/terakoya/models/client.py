@@ -24,12 +24,16 @@ from terakoya.models.wire import (
     ChatRequest,
     Embedded,
     EmbedRequest,
+    Reranked,
+    RerankRequest,
     Sampling,
     artifact_to_json,
     embed_request_to_json,
     embedded_from_json,
     error_from_json,
     request_to_json,
+    rerank_request_to_json,
+    reranked_from_json,
 )
 
 _SILENCE_SECONDS = 60.0
@@ -39,6 +43,11 @@ MAX_EMBED_TEXTS = 32
 """Of one request: so many, that is a few seconds' work."""
 MAX_EMBED_CHARS = 100_000
 """Of one text."""
+MAX_RERANKED = 256
+"""Passages of one request."""
+MAX_RERANK_CHARS = 20_000
+"""Of the query or one passage: far more than a cross-encoder reads."""
+_LOOK_SECONDS = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,22 +116,6 @@ class ModelServerClient:
             self._watching = None
         await self._stop(grace_seconds=5.0)
 
-    async def stream_chat(
-        self,
-        artifact: ModelArtifact,
-        messages: Sequence[Message],
-        *,
-        max_new_tokens: int,
-        temperature: float = 0.0,
-        seed: int = 0,
-    ) -> AsyncGenerator[str, None]:
-        """Yield the answer's text as it is written. Raises as ``stream`` does."""
-        parts = self.stream(artifact, messages, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed)
-        async with contextlib.aclosing(parts):
-            async for part in parts:
-                if part.delta:
-                    yield part.delta
-
     async def stream(
         self,
         artifact: ModelArtifact,
@@ -133,7 +126,6 @@ class ModelServerClient:
         seed: int = 0,
         sampling: Sampling = AS_USUAL,
         text: str | None = None,
-        engine: str = "auto",
     ) -> AsyncGenerator[AnswerPart, None]:
         """Yield pieces of the answer, then its end. Closing the iterator stops the work.
 
@@ -142,7 +134,10 @@ class ModelServerClient:
         if it is too slow, or dies.
         """
         if not artifact.root.info.can_answer:
-            raise InvalidConfig(f"{artifact.info.name!r} is an embedder, which answers nothing; choose a chat model")
+            kind = artifact.root.info.kind.value
+            raise InvalidConfig(
+                f"{artifact.info.name!r} is of the kind {kind!r} and answers nothing; choose a chat model"
+            )
         request = ChatRequest(
             artifact,
             tuple(messages),
@@ -152,7 +147,6 @@ class ModelServerClient:
             timeout_seconds=self._timeout_seconds,
             sampling=sampling,
             text=text,
-            engine=engine,
         )
         self._asking += 1
         try:
@@ -178,43 +172,33 @@ class ModelServerClient:
 
     async def load(self, artifact: ModelArtifact) -> dict[str, Any]:
         """Open the model; return the engine and the seconds it took. Raises as ``stream`` does."""
-        self._asking += 1
-        try:
-            await self.start()
-            async with contextlib.aclosing(self._lines("/load", {"artifact": artifact_to_json(artifact)})) as lines:
-                async for line in lines:
-                    fields: dict[str, Any] = json.loads(line)
-                    if "error" in fields:
-                        raise error_from_json(fields)
-                    return fields
-            raise Unavailable("the model server ended without opening the model; try again")
-        finally:
-            self._asking -= 1
-            self._last_used = time.monotonic()
+        return await self._answer_of("/load", {"artifact": artifact_to_json(artifact)})
 
     async def unload(self, artifact: ModelArtifact) -> None:
         """Close the model if it is open. Raises: Unavailable while it answers."""
         if self.is_running:
-            async with contextlib.aclosing(self._lines("/unload", {"artifact": artifact_to_json(artifact)})) as lines:
-                async for _ in lines:
-                    pass
+            await self._first("/unload", {"artifact": artifact_to_json(artifact)})
 
     async def open_models(self) -> dict[str, Any]:
-        """What is open ("models") and what is being made for that ("opening"); nothing while no server runs."""
+        """What is open ("models") and what is being made for that ("opening"); nothing while no server runs.
+
+        Waits for two seconds at most, and leaves a server that does not answer alone: whoever waits for an answer
+        of its finds out. Raises: Unavailable if it does not say.
+        """
         if not self.is_running:
             return {"models": [], "opening": []}
-        async with contextlib.aclosing(self._lines("/models", None)) as lines:
-            async for line in lines:
-                found: dict[str, Any] = json.loads(line)
-                return found
-        raise Unavailable("the model server did not say what is open; try again")
+        try:
+            async with asyncio.timeout(_LOOK_SECONDS):
+                return await self._first("/models", None)
+        except TimeoutError as error:
+            raise Unavailable(f"the model server did not say within {_LOOK_SECONDS:g} s what is open") from error
 
     async def embed(self, artifact: ModelArtifact, texts: Sequence[str], *, is_query: bool) -> Embedded:
         """Return the texts' vectors, in order, and which of them were cut. Cancelling the call stops the work.
 
         Queries go before what is not. Texts are read as they are: prefixes are the caller's.
         Raises: InvalidConfig if there are too many texts or one is too long; ModelLoadError from the server;
-        Unavailable if it is full, hangs or dies.
+        TooBusy if too many wait; Unavailable if it hangs or dies.
         """
         longest = max(map(len, texts), default=0)
         if len(texts) > MAX_EMBED_TEXTS or longest > MAX_EMBED_CHARS:
@@ -223,19 +207,42 @@ class ModelServerClient:
                 f"got {len(texts)}, the longest of {longest}"
             )
         request = EmbedRequest(artifact, tuple(texts), is_query)
+        return embedded_from_json(await self._answer_of("/embed", embed_request_to_json(request)))
+
+    async def rerank(self, artifact: ModelArtifact, query: str, passages: Sequence[str]) -> Reranked:
+        """Return how well each passage answers the query. Cancelling the call stops the work.
+
+        Raises: InvalidConfig if there are too many passages, or a text is too long; ContextOverflow for a query that
+        leaves no room; ModelLoadError, TooBusy, Unavailable as ``embed`` does.
+        """
+        longest = max(map(len, (query, *passages)))
+        if len(passages) > MAX_RERANKED or longest > MAX_RERANK_CHARS:
+            raise InvalidConfig(
+                f"at most {MAX_RERANKED} passages of {MAX_RERANK_CHARS} characters are reranked at once; "
+                f"got {len(passages)}, the longest text of {longest}"
+            )
+        request = RerankRequest(artifact, query, tuple(passages))
+        return reranked_from_json(await self._answer_of("/rerank", rerank_request_to_json(request)))
+
+    async def _answer_of(self, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Return the one line of JSON that the server answers with, which is started if need be."""
         self._asking += 1
         try:
             await self.start()
-            async with contextlib.aclosing(self._lines("/embed", embed_request_to_json(request))) as lines:
-                async for line in lines:
-                    fields = json.loads(line)
-                    if "error" in fields:
-                        raise error_from_json(fields)
-                    return embedded_from_json(fields)
-            raise Unavailable("the model server ended without the vectors; ask again")
+            return await self._first(path, body)
         finally:
             self._asking -= 1
             self._last_used = time.monotonic()
+
+    async def _first(self, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
+        """Raises: the error that the line tells; Unavailable if there is none."""
+        async with contextlib.aclosing(self._lines(path, body)) as lines:
+            async for line in lines:
+                fields: dict[str, Any] = json.loads(line)
+                if "error" in fields:
+                    raise error_from_json(fields)
+                return fields
+        raise Unavailable(f"the model server ended without an answer to {path!r}; try again")
 
     async def _lines(self, path: str, body: dict[str, Any] | None) -> AsyncGenerator[str, None]:
         # A Unix socket has no TLS: reading the certificates all the same would cost 27 ms a request.

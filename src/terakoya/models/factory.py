@@ -17,6 +17,7 @@ model_loaders: Registry[type[BaseModelLoader]] = Registry(
         "qlora": "terakoya.models.qlora_loader:QLoRAModelLoader",
         "gguf": "terakoya.models.gguf_loader:GGUFModelLoader",
         "embedder": "terakoya.models.embedder_loader:EmbedderLoader",
+        "reranker": "terakoya.models.reranker_loader:RerankerLoader",
     },
     group="terakoya.model_loaders",
 )

@@ -44,7 +44,7 @@ def write_card(
     if is_tuned:
         metadata["base_model"] = card["base"]["name"]
     metadata["library_name"] = "peft" if kind is ModelKind.ADAPTER else "transformers"
-    metadata["pipeline_tag"] = "feature-extraction" if kind is ModelKind.EMBEDDER else "text-generation"
+    metadata["pipeline_tag"] = _PIPELINE_TAGS.get(kind, "text-generation")
     metadata["tags"] = ["terakoya", *([card["strategy"]] if is_tuned else [])]
     lines = ["---", *(f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in metadata.items()), "---", ""]
     lines += [f"# {name}", "", *([notes, ""] if notes else [])]
@@ -207,6 +207,7 @@ def _limits(card: Card) -> list[str]:
     return ["## Limits", "", *limits, ""]
 
 
+_PIPELINE_TAGS = {ModelKind.EMBEDDER: "feature-extraction", ModelKind.RERANKER: "text-ranking"}
 _LANGUAGE = {"en": "English", "ja": "Japanese"}
 
 

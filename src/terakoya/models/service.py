@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from terakoya.domain.datasets import Message
-from terakoya.domain.models import ModelArtifact, ModelInfo, ModelMarks
+from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind, ModelMarks
 from terakoya.domain.names import check_name, did_you_mean, name_key
 from terakoya.domain.ports import ModelRepository, TaskQueue
 from terakoya.domain.tasks import Launch, Task, TaskKind
@@ -20,7 +20,7 @@ from terakoya.exceptions import AppException, Conflict, InvalidConfig, NotFound
 from terakoya.models.artifacts import check_mergeable, loader_type_of
 from terakoya.models.client import AnswerPart
 from terakoya.models.sources import FolderSource, WheelSource, resolve_source
-from terakoya.models.wire import AS_USUAL, Sampling, artifact_to_json
+from terakoya.models.wire import AS_USUAL, Reranked, Sampling, artifact_to_json
 
 MAX_PROMPT_CHARS = 32_000
 MAX_MESSAGES = 500
@@ -48,6 +48,8 @@ class ChatClient(Protocol):
     async def load(self, artifact: ModelArtifact) -> dict[str, Any]: ...
 
     async def unload(self, artifact: ModelArtifact) -> None: ...
+
+    async def rerank(self, artifact: ModelArtifact, query: str, passages: Sequence[str]) -> Reranked: ...
 
 
 class ModelService:
@@ -190,6 +192,17 @@ class ModelService:
         """Close it there. Raises: Unavailable while it answers."""
         await self._client.unload(await asyncio.to_thread(self._talker, id_or_name))
 
+    async def rerank(self, id_or_name: str, query: str, passages: Sequence[str]) -> tuple[ModelInfo, Reranked]:
+        """Score passages by how well they answer the query.
+
+        Raises: ModelNotFound; InvalidConfig if the model is no reranker; ContextOverflow, TooBusy, Unavailable.
+        """
+        info = await asyncio.to_thread(self._repository.find, id_or_name)
+        if info.kind is not ModelKind.RERANKER:
+            raise InvalidConfig(f"{info.name!r} is of the kind {info.kind.value!r} and no reranker; name one")
+        artifact = await asyncio.to_thread(self._repository.load_model, info.id)
+        return info, await self._client.rerank(artifact, query, passages)
+
     # -- asking --
 
     async def compare(
@@ -276,7 +289,7 @@ class ModelService:
         info = self._repository.find(id_or_name)
         if not info.can_answer:
             raise InvalidConfig(
-                f"{info.name!r} turns texts into vectors for retrieval and cannot answer; name a base or tuned model"
+                f"{info.name!r} is of the kind {info.kind.value!r} and cannot answer; name a base or tuned model"
             )
         return self._repository.load_model(info.id)
 

@@ -52,8 +52,6 @@ class ChatRequest:
     sampling: Sampling = AS_USUAL
     text: str | None = None
     """To be gone on with as it is, without template; ``messages`` are then empty."""
-    engine: str = "auto"
-    """Which is to answer: "auto", "llama.cpp" or "pytorch"."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -72,6 +70,25 @@ class Embedded:
     """[texts, dimension], L2-normalised."""
     truncated: tuple[int, ...] = ()
     """Indices of texts that were longer than the model reads; their vectors are of their beginnings."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class RerankRequest:
+    """Passages to be scored against a query."""
+
+    artifact: ModelArtifact
+    query: str
+    passages: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Reranked:
+    scores: tuple[float, ...]
+    """Of the passages, in their order: 0 to 1, the more the better."""
+    truncated: tuple[int, ...] = ()
+    """Indices of passages that were longer than the model reads beside the query."""
+    tokens: int = 0
+    """Read in all, the query once a passage."""
 
 
 def request_to_json(request: ChatRequest) -> dict[str, Any]:
@@ -94,7 +111,6 @@ def request_from_json(fields: dict[str, Any]) -> ChatRequest:
         timeout_seconds=float(fields["timeout_seconds"]),
         sampling=Sampling(**(fields["sampling"] | {"stop": tuple(fields["sampling"]["stop"])})),
         text=fields["text"],
-        engine=fields["engine"],
     )
 
 
@@ -117,6 +133,23 @@ def embedded_to_json(embedded: Embedded) -> dict[str, Any]:
 def embedded_from_json(fields: dict[str, Any]) -> Embedded:
     vectors = np.frombuffer(base64.b64decode(fields["vectors"]), dtype="<f4").reshape(fields["shape"])
     return Embedded(vectors.astype(np.float32), tuple(fields["truncated"]))
+
+
+def rerank_request_to_json(request: RerankRequest) -> dict[str, Any]:
+    passages = list(request.passages)
+    return {"artifact": artifact_to_json(request.artifact), "query": request.query, "passages": passages}
+
+
+def rerank_request_from_json(fields: dict[str, Any]) -> RerankRequest:
+    return RerankRequest(artifact_from_json(fields["artifact"]), fields["query"], tuple(fields["passages"]))
+
+
+def reranked_to_json(reranked: Reranked) -> dict[str, Any]:
+    return dataclasses.asdict(reranked)
+
+
+def reranked_from_json(fields: dict[str, Any]) -> Reranked:
+    return Reranked(tuple(fields["scores"]), tuple(fields["truncated"]), fields["tokens"])
 
 
 def error_to_json(error: AppException) -> dict[str, str]:

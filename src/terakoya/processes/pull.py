@@ -27,7 +27,7 @@ from terakoya.storage.worker_io import WorkerContext, run_worker
 
 RESULT = "result"
 MB = 10**6
-KINDS = {"lora": ModelKind.ADAPTER, "embedder": ModelKind.EMBEDDER}
+KINDS = {"lora": ModelKind.ADAPTER, "embedder": ModelKind.EMBEDDER, "reranker": ModelKind.RERANKER}
 """By type of loader; all others are whole models to chat with and to train."""
 
 

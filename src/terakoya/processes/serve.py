@@ -1,7 +1,7 @@
-"""Entry point of the model server: answers conversations and embeds texts over a Unix socket that only its owner can
-open. It holds the opened models, and leaves when the web process does (its standard input ends). Each engine has as
-many threads as it writes answers at once; embedding has a thread of its own, where queries go first. A bounded number
-wait for each.
+"""Entry point of the model server: answers conversations, embeds and reranks texts over a Unix socket that only its
+owner can open. It holds the opened models, and leaves when the web process does (its standard input ends). Each engine
+has as many threads as it writes answers at once; embedding and reranking share a thread of their own, where queries go
+first. A bounded number wait for each.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from terakoya.exceptions import AppException, TooBusy, Unavailable
 from terakoya.models.budget import Budget
 from terakoya.models.cache import ModelCache
 from terakoya.models.embedding import EmbeddingEngine, dtype_of
-from terakoya.models.embedding_queue import EmbeddingQueue, EmbedJob
+from terakoya.models.encoding_queue import EncodeJob, EncodingQueue, Steps
 from terakoya.models.engines.base import Engine
 from terakoya.models.engines.choice import LLAMA_CPP, PYTORCH, EngineChoice, has_llama_cpp
 from terakoya.models.engines.gguf_files import GGUFFiles
@@ -44,6 +44,7 @@ from terakoya.models.engines.llama_cpp import SLOTS, LlamaCppEngine
 from terakoya.models.engines.pytorch import PyTorchEngine
 from terakoya.models.engines.torch_batch import ROWS
 from terakoya.models.prompt_writer import PromptWriter
+from terakoya.models.reranking import RerankEngine
 from terakoya.models.wire import (
     ChatRequest,
     artifact_from_json,
@@ -51,6 +52,8 @@ from terakoya.models.wire import (
     embedded_to_json,
     error_to_json,
     request_from_json,
+    rerank_request_from_json,
+    reranked_to_json,
 )
 
 MAX_WAITING = 16
@@ -94,10 +97,12 @@ class _Queue:
 class Server:
     """The queues in front of the engines."""
 
-    def __init__(self, choice: EngineChoice, embedding: EmbeddingQueue, opening: dict[str, list[int]]) -> None:
+    def __init__(self, choice: EngineChoice, cache: ModelCache, opening: dict[str, list[int]]) -> None:
         """``opening``: models whose files are being made -> steps done and in all."""
         self._choice = choice
-        self._embedding = embedding
+        self._encoding = EncodingQueue()
+        self._embedder = EmbeddingEngine(cache)
+        self._reranker = RerankEngine(cache)
         self._opening = opening
         self._queues = {engine.name: _Queue(engine, AT_ONCE[engine.name]) for engine in choice.engines}
 
@@ -138,7 +143,7 @@ class Server:
     async def chat(self, request: Request) -> Response:
         asked = request_from_json(await request.json())
         try:
-            engine = await asyncio.to_thread(self._choice.engine_for, asked.artifact, asked.engine)
+            engine = await asyncio.to_thread(self._choice.engine_for, asked.artifact)
             answer = _Answer(asked, asyncio.get_running_loop())
             work = self._queues[engine.name].submit(answer)
         except AppException as error:
@@ -146,20 +151,36 @@ class Server:
         return StreamingResponse(answer.lines(work), media_type="application/x-ndjson")
 
     async def embed(self, request: Request) -> Response:
+        asked = embed_request_from_json(await request.json())
+        return self._encoded(
+            lambda is_cancelled: self._embedder.embed(asked, is_cancelled),
+            embedded_to_json,
+            is_urgent=asked.is_query,
+        )
+
+    async def rerank(self, request: Request) -> Response:
+        asked = rerank_request_from_json(await request.json())
+        return self._encoded(
+            lambda is_cancelled: self._reranker.rerank(asked, is_cancelled), reranked_to_json, is_urgent=True
+        )
+
+    def _encoded(
+        self, begin: Callable[[Callable[[], bool]], Steps], to_json: Callable[[Any], dict[str, Any]], *, is_urgent: bool
+    ) -> Response:
         try:
-            job = self._embedding.submit(embed_request_from_json(await request.json()))
+            job = self._encoding.submit(begin, is_urgent=is_urgent)
         except Unavailable as full:
             return _refused(full)
-        return StreamingResponse(self._vectors(job), media_type="application/x-ndjson")
+        return StreamingResponse(self._line_of(job, to_json), media_type="application/x-ndjson")
 
-    async def _vectors(self, job: EmbedJob) -> AsyncIterator[bytes]:
+    async def _line_of(self, job: EncodeJob, to_json: Callable[[Any], dict[str, Any]]) -> AsyncIterator[bytes]:
         """Yield empty lines while it lasts, then one of JSON. When the reader goes away, so does the work."""
         done = asyncio.wrap_future(job.done)
         try:
             while not (await asyncio.wait({done}, timeout=HEARTBEAT_SECONDS))[0]:
-                _leave_if_stuck(self._embedding.batch_seconds, STUCK_SECONDS)
+                _leave_if_stuck(self._encoding.batch_seconds, STUCK_SECONDS)
                 yield b"\n"
-            yield json.dumps(embedded_to_json(done.result())).encode() + b"\n"
+            yield json.dumps(to_json(done.result())).encode() + b"\n"
         except AppException as error:
             yield json.dumps(error_to_json(error)).encode() + b"\n"
         except Exception as error:  # noqa: BLE001  of the worker: the reader hears of it, the log has the rest
@@ -249,8 +270,8 @@ def _leave_if_stuck(busy_seconds: float, limit_seconds: float) -> None:
         os._exit(70)
 
 
-def create_app(choice: EngineChoice, embedding: EmbeddingQueue, opening: dict[str, list[int]]) -> Starlette:
-    server = Server(choice, embedding, opening)
+def create_app(choice: EngineChoice, cache: ModelCache, opening: dict[str, list[int]]) -> Starlette:
+    server = Server(choice, cache, opening)
     return Starlette(
         routes=[
             Route("/health", server.health),
@@ -259,6 +280,7 @@ def create_app(choice: EngineChoice, embedding: EmbeddingQueue, opening: dict[st
             Route("/unload", server.unload, methods=["POST"]),
             Route("/chat", server.chat, methods=["POST"]),
             Route("/embed", server.embed, methods=["POST"]),
+            Route("/rerank", server.rerank, methods=["POST"]),
         ]
     )
 
@@ -278,7 +300,8 @@ def main() -> None:
     prompts.start()
     listener = _listen(options.socket)
     budget = Budget(options.cache_bytes)
-    cache = ModelCache(budget, dtype_of=dtype_of)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    cache = ModelCache(budget, dtype_of=dtype_of if device == "cpu" else lambda _: "bfloat16", device=device)
     engines: dict[str, Engine] = {PYTORCH: PyTorchEngine(cache, prompts)}
     opening: dict[str, list[int]] = {}
     if has_llama_cpp():
@@ -290,7 +313,7 @@ def main() -> None:
             threads=options.threads or max(1, (os.cpu_count() or 2) - 1),
             sockets=options.socket.parent,
         )
-    app = create_app(EngineChoice(engines), EmbeddingQueue(EmbeddingEngine(cache)), opening)
+    app = create_app(EngineChoice(engines, device=device), cache, opening)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
     threading.Thread(target=_leave_with_parent, args=(server,), daemon=True).start()
     try:

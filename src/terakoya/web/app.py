@@ -20,6 +20,7 @@ from terakoya.api import (
     openai,
     openai_completions,
     openai_embeddings,
+    openai_rerank,
     rag_answers,
     rag_documents,
     system,
@@ -59,7 +60,7 @@ def create_app(container: Container) -> FastAPI:
     errors.install(app)
     for part in (
         *(training, tasks, datasets, rag_documents, rag_answers, models),
-        *(openai, openai_completions, openai_embeddings, system, login, pages),
+        *(openai, openai_completions, openai_embeddings, openai_rerank, system, login, pages),
     ):
         app.include_router(part.router)
     app.mount("/static", RevalidatedFiles(directory=STATIC), name="static")

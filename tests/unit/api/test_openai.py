@@ -16,7 +16,7 @@ from terakoya.domain.tasks import NewModel
 from terakoya.exceptions import ContextOverflow, TooBusy, Unavailable
 from terakoya.models.client import AnswerPart
 from terakoya.models.service import ModelService
-from terakoya.models.wire import Sampling
+from terakoya.models.wire import Reranked, Sampling
 from web_app import web_client
 
 PATH = "/v1/chat/completions"
@@ -55,6 +55,11 @@ class Echo:
         finally:
             self.closed += 1
 
+    async def rerank(self, artifact: ModelArtifact, query: str, passages: Sequence[str]) -> Reranked:
+        """The longer the better; of the longest only the beginning is read."""
+        scores = tuple(len(passage) / 10 for passage in passages)
+        return Reranked(scores, (scores.index(max(scores)),), 12)
+
 
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
@@ -65,6 +70,7 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         base = models._repository.save_model(new_model(root, "base"))
         models._repository.save_model(new_model(root, "tuned", kind="adapter", parent_id=base.id))
         models._repository.save_model(new_model(root, "vectors", kind="embedder"))
+        models._repository.save_model(new_model(root, "judge", kind="reranker"))
         yield client
 
 
@@ -91,7 +97,7 @@ def streamed(answer: Any) -> list[Any]:
 def test_the_models_are_listed_by_name(app: TestClient) -> None:
     listed = app.get("/v1/models").json()
     assert listed["object"] == "list"
-    assert sorted(model["id"] for model in listed["data"]) == ["base", "tuned", "vectors"]
+    assert sorted(model["id"] for model in listed["data"]) == ["base", "judge", "tuned", "vectors"]
     assert app.get("/v1/models/base").json()["object"] == "model"
     unknown = app.get("/v1/models/bas")
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (404, "model_not_found")
@@ -313,3 +319,40 @@ def test_models_that_answer_embed_nothing_and_tokens_are_no_texts(app: TestClien
     assert app.post("/v1/embeddings", json=body).status_code == 400
     for wrong in ([], [[1, 2]], "", ["x"] * 257):
         assert app.post("/v1/embeddings", json={"model": "vectors", "input": wrong}).status_code == 400
+
+
+def test_documents_come_back_in_order_of_their_scores(app: TestClient, echo: Echo) -> None:
+    body = {"model": "judge", "query": "q", "documents": ["aa", {"text": "aaaa"}, "a"], "return_documents": True}
+    answer = app.post("/v1/rerank", json=body).json()
+    assert [(found["index"], found["relevance_score"], found["truncated"]) for found in answer["results"]] == [
+        (1, 0.4, True),
+        (0, 0.2, False),
+        (2, 0.1, False),
+    ]
+    assert answer["results"][0]["document"] == {"text": "aaaa"}
+    assert answer["usage"] == {"prompt_tokens": 12, "total_tokens": 12}
+    assert len(app.post("/v1/rerank", json=body | {"top_n": 2}).json()["results"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"model": "base"}, "is of the kind 'base' and no reranker"),
+        ({"model": "vectors"}, "is of the kind 'embedder' and no reranker"),
+        ({"documents": []}, "at least 1 item"),
+        ({"documents": ["a"] * 257}, "at most 256 items"),
+        ({"query": "q" * 20_001}, "at most 20000 characters"),
+        ({"top_n": 10**9}, "less than or equal to 256"),
+        ({"rank_fields": []}, "'rank_fields' is not supported"),
+    ],
+)
+def test_what_cannot_be_reranked_is_refused(app: TestClient, echo: Echo, change: dict[str, Any], message: str) -> None:
+    answer = app.post("/v1/rerank", json={"model": "judge", "query": "q", "documents": ["a"]} | change)
+    assert answer.status_code == 400
+    assert message in answer.json()["error"]["message"]
+
+
+def test_a_reranker_is_not_chatted_with(app: TestClient) -> None:
+    answer = app.post(PATH, json={"model": "judge", "messages": ASK})
+    assert answer.status_code == 400
+    assert "of the kind 'reranker'" in answer.json()["error"]["message"]

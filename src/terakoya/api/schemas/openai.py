@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from terakoya.models.client import MAX_EMBED_CHARS
+from terakoya.models.client import MAX_EMBED_CHARS, MAX_RERANK_CHARS, MAX_RERANKED
 from terakoya.models.service import MAX_MESSAGES, MAX_NEW_TOKENS, MAX_PROMPT_CHARS, MAX_TEMPERATURE
 from terakoya.models.wire import Sampling
 
@@ -244,4 +244,47 @@ class EmbeddingList(BaseModel):
     object: Literal["list"] = "list"
     data: list[Embedding]
     model: str
+    usage: EmbeddingUsage
+
+
+RerankText = Annotated[str, Field(min_length=1, max_length=MAX_RERANK_CHARS)]
+
+
+class RerankDocument(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    text: RerankText
+
+
+class RerankRequest(BaseModel):
+    """Not OpenAI's, which has none: as Jina, Cohere and vLLM spell it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: str = Field(min_length=1, max_length=200)
+    query: RerankText
+    documents: list[RerankText | RerankDocument] = Field(min_length=1, max_length=MAX_RERANKED)
+    top_n: int | None = Field(default=None, ge=1, le=MAX_RERANKED)
+    """The best so many; all of them unless given."""
+    return_documents: bool = False
+
+    @property
+    def texts(self) -> list[str]:
+        return [document if isinstance(document, str) else document.text for document in self.documents]
+
+
+class RerankResult(BaseModel):
+    index: int
+    """In the request's list."""
+    relevance_score: float
+    """0 to 1."""
+    truncated: bool
+    """Only its beginning was read."""
+    document: RerankDocument | None = None
+
+
+class RerankResponse(BaseModel):
+    model: str
+    results: list[RerankResult]
+    """The best first."""
     usage: EmbeddingUsage

@@ -54,6 +54,8 @@ class OpeningModel(BaseModel):
 
 class ModelServer(BaseModel):
     running: bool
+    problem: str | None = None
+    """Why nothing is known of what is open, if it does not say."""
     models: list[OpenModel]
     opening: list[OpeningModel]
     """Models whose files are being made for an engine, with the tensors done and in all."""

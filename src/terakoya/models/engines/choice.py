@@ -15,7 +15,6 @@ from terakoya.models.engines.gguf_files import refuse_unopenable
 from terakoya.models.factory import loader_type
 
 AUTO, LLAMA_CPP, PYTORCH = "auto", "llama.cpp", "pytorch"
-ENGINES = (AUTO, LLAMA_CPP, PYTORCH)
 
 
 @functools.cache
@@ -25,7 +24,7 @@ def has_llama_cpp() -> bool:
 
 class EngineChoice:
     def __init__(self, engines: Mapping[str, Engine], *, device: str = "cpu") -> None:
-        """``engines``: by name, of which PyTorch's is always one."""
+        """``engines``: by name, of which PyTorch's is always one, on that device."""
         self._engines = engines
         self._device = device
         self._reasons: dict[tuple[str, str], str | None] = {}
@@ -34,13 +33,9 @@ class EngineChoice:
     def engines(self) -> list[Engine]:
         return list(self._engines.values())
 
-    def engine_for(self, artifact: ModelArtifact, wanted: str = AUTO) -> Engine:
-        """``wanted`` goes before the model's own setting.
-
-        Raises: InvalidConfig if it names an engine that is not here or cannot open the model.
-        """
-        if wanted == AUTO:
-            wanted = artifact.info.engine
+    def engine_for(self, artifact: ModelArtifact) -> Engine:
+        """Raises: InvalidConfig if the model's own setting names an engine that is not here or cannot open it."""
+        wanted = artifact.info.engine
         if wanted == AUTO:
             reason = None if self._device == "cpu" else f"it is for CPUs here, and this device is {self._device!r}"
             reason = reason or self._reason_against_llama(artifact)

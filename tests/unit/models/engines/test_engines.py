@@ -198,18 +198,23 @@ def test_llama_cpp_is_chosen_where_it_can_and_a_setting_goes_before(
     engines: dict[str, Engine], tiny_base: ModelArtifact, tmp_path: Path
 ) -> None:
     choice = EngineChoice(engines)
+
+    def chosen(artifact: ModelArtifact, engine: str) -> str:
+        info = dataclasses.replace(artifact.info, engine=engine)
+        return choice.engine_for(dataclasses.replace(artifact, info=info)).name
+
     assert choice.engine_for(tiny_base).name == "llama.cpp"
-    assert choice.engine_for(tiny_base, "pytorch").name == "pytorch"
+    assert chosen(tiny_base, "pytorch") == "pytorch"
     assert EngineChoice(engines, device="cuda").engine_for(tiny_base).name == "pytorch"
     assert EngineChoice({"pytorch": engines["pytorch"]}).engine_for(tiny_base).name == "pytorch"
     with pytest.raises(InvalidConfig, match=r"unknown engine 'vllm'; there are auto, llama\.cpp, pytorch"):
-        choice.engine_for(tiny_base, "vllm")
+        chosen(tiny_base, "vllm")
     foreign = tiny_artifact(build_tiny_model(tmp_path / "foreign"))
     config = json.loads((foreign.path / "config.json").read_text())
     (foreign.path / "config.json").write_text(json.dumps(config | {"model_type": "mamba"}))
     assert choice.engine_for(foreign).name == "pytorch"
     with pytest.raises(InvalidConfig, match="'mamba' are not written as GGUF"):
-        choice.engine_for(foreign, "llama.cpp")
+        chosen(foreign, "llama.cpp")
 
 
 def test_the_two_engines_share_one_budget(tiny_base: ModelArtifact, prompts: PromptWriter, tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import "./export.js";
+import "./load.js";
 import "./pull.js";
 import { removeAfterAsking } from "./shell.js";
 

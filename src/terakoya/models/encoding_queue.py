@@ -1,5 +1,5 @@
-"""The order in which texts are embedded: queries before passages, a batch at a time, in one thread of its own. Knows
-neither sockets nor torch.
+"""The order in which texts are embedded and passages reranked: what somebody waits for at a keyboard before the rest, a
+batch at a time, in one thread of its own. Knows neither sockets nor torch.
 """
 
 from __future__ import annotations
@@ -11,48 +11,46 @@ import time
 from collections.abc import Callable, Generator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Any
 
-from terakoya.exceptions import Unavailable
-from terakoya.models.wire import Embedded, EmbedRequest
+from terakoya.exceptions import TooBusy
 
 MAX_WAITING = 32
 
 
-class Engine(Protocol):
-    """``EmbeddingEngine``, without torch."""
-
-    def embed(self, request: EmbedRequest, is_cancelled: Callable[[], bool]) -> Generator[None, None, Embedded]: ...
+Steps = Generator[None, None, Any]
+"""Yields after each batch, then returns what was asked for."""
 
 
 @dataclass(order=True)
-class EmbedJob:
+class EncodeJob:
     """One request on its way. Compares by who goes first."""
 
     rank: tuple[bool, int]
-    """Queries (False) first, then in the order they came."""
-    done: Future[Embedded] = field(default_factory=Future, compare=False)
+    """The urgent (False) first, then in the order they came."""
+    done: Future[Any] = field(default_factory=Future, compare=False)
     cancelled: threading.Event = field(default_factory=threading.Event, compare=False)
-    steps: Generator[None, None, Embedded] | None = field(default=None, compare=False)
+    steps: Steps | None = field(default=None, compare=False)
 
 
-class EmbeddingQueue:
-    def __init__(self, engine: Engine, *, max_waiting: int = MAX_WAITING) -> None:
-        self._engine = engine
+class EncodingQueue:
+    def __init__(self, *, max_waiting: int = MAX_WAITING) -> None:
         self._max_waiting = max_waiting
-        self._jobs: list[EmbedJob] = []
+        self._jobs: list[EncodeJob] = []
         self._numbers = itertools.count()
         self._changed = threading.Condition()
         self._batch_began: float | None = None
         threading.Thread(target=self._work, name="embedding", daemon=True).start()
 
-    def submit(self, request: EmbedRequest) -> EmbedJob:
-        """Raises: Unavailable if too many wait."""
+    def submit(self, begin: Callable[[Callable[[], bool]], Steps], *, is_urgent: bool) -> EncodeJob:
+        """``begin``: makes the steps, given what tells that nobody waits any more. Raises: TooBusy if too many wait."""
         with self._changed:
             if len(self._jobs) >= self._max_waiting:
-                raise Unavailable(f"{self._max_waiting} requests wait to be embedded already; try again in a moment")
-            job = EmbedJob((not request.is_query, next(self._numbers)))
-            job.steps = self._engine.embed(request, job.cancelled.is_set)
+                raise TooBusy(
+                    f"{self._max_waiting} requests wait to be embedded or reranked already; try again in a moment"
+                )
+            job = EncodeJob((not is_urgent, next(self._numbers)))
+            job.steps = begin(job.cancelled.is_set)
             heapq.heappush(self._jobs, job)
             self._changed.notify()
         return job
@@ -77,7 +75,7 @@ class EmbeddingQueue:
                     heapq.heappush(self._jobs, job)
 
 
-def _one_batch(job: EmbedJob) -> bool:
+def _one_batch(job: EncodeJob) -> bool:
     """Go on with the job; return whether that was its end."""
     assert job.steps is not None
     if job.cancelled.is_set():

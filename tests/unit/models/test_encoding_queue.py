@@ -9,8 +9,8 @@ import pytest
 from tests.tiny_model import tiny_artifact
 
 from terakoya.domain.models import ModelArtifact
-from terakoya.exceptions import ModelLoadError, Unavailable
-from terakoya.models.embedding_queue import EmbeddingQueue
+from terakoya.exceptions import ModelLoadError, TooBusy
+from terakoya.models.encoding_queue import EncodeJob, EncodingQueue
 from terakoya.models.wire import Embedded, EmbedRequest
 
 
@@ -33,6 +33,10 @@ class SteppedEngine:
         return Embedded(np.zeros((len(request.texts), 1), dtype=np.float32))
 
 
+def submit(queue: EncodingQueue, engine: SteppedEngine, request: EmbedRequest) -> EncodeJob:
+    return queue.submit(lambda is_cancelled: engine.embed(request, is_cancelled), is_urgent=request.is_query)
+
+
 @pytest.fixture
 def artifact(tmp_path_factory: pytest.TempPathFactory) -> ModelArtifact:
     return tiny_artifact(tmp_path_factory.mktemp("none"))
@@ -40,11 +44,11 @@ def artifact(tmp_path_factory: pytest.TempPathFactory) -> ModelArtifact:
 
 def test_a_query_goes_before_the_rest_of_the_passages_at_work(artifact: ModelArtifact) -> None:
     engine = SteppedEngine()
-    queue = EmbeddingQueue(engine)
-    passages = queue.submit(EmbedRequest(artifact, ("p1", "p2", "p3"), is_query=False))
+    queue = EncodingQueue()
+    passages = submit(queue, engine, EmbedRequest(artifact, ("p1", "p2", "p3"), is_query=False))
     assert engine.at_work.acquire(timeout=5)
-    later = queue.submit(EmbedRequest(artifact, ("later",), is_query=False))
-    query = queue.submit(EmbedRequest(artifact, ("q",), is_query=True))
+    later = submit(queue, engine, EmbedRequest(artifact, ("later",), is_query=False))
+    query = submit(queue, engine, EmbedRequest(artifact, ("q",), is_query=True))
     engine.let.release(5)
     for job in (query, passages, later):
         job.done.result(timeout=5)
@@ -54,16 +58,18 @@ def test_a_query_goes_before_the_rest_of_the_passages_at_work(artifact: ModelArt
 def test_an_error_reaches_whoever_asked_and_the_next_is_served(artifact: ModelArtifact) -> None:
     engine = SteppedEngine()
     engine.let.release(10)
-    queue = EmbeddingQueue(engine)
+    queue = EncodingQueue()
     with pytest.raises(ModelLoadError):
-        queue.submit(EmbedRequest(artifact, ("fail",), is_query=True)).done.result(timeout=5)
-    assert queue.submit(EmbedRequest(artifact, ("a",), is_query=True)).done.result(timeout=5).vectors.shape == (1, 1)
+        submit(queue, engine, EmbedRequest(artifact, ("fail",), is_query=True)).done.result(timeout=5)
+    assert submit(queue, engine, EmbedRequest(artifact, ("a",), is_query=True)).done.result(
+        timeout=5
+    ).vectors.shape == (1, 1)
 
 
 def test_what_nobody_waits_for_is_dropped_at_the_next_batch(artifact: ModelArtifact) -> None:
     engine = SteppedEngine()
-    queue = EmbeddingQueue(engine)
-    job = queue.submit(EmbedRequest(artifact, ("p1", "p2"), is_query=False))
+    queue = EncodingQueue()
+    job = submit(queue, engine, EmbedRequest(artifact, ("p1", "p2"), is_query=False))
     assert engine.at_work.acquire(timeout=5)
     job.cancelled.set()
     engine.let.release(2)
@@ -74,10 +80,10 @@ def test_what_nobody_waits_for_is_dropped_at_the_next_batch(artifact: ModelArtif
 
 def test_a_full_queue_is_said_at_once(artifact: ModelArtifact) -> None:
     engine = SteppedEngine()
-    queue = EmbeddingQueue(engine, max_waiting=1)
-    queue.submit(EmbedRequest(artifact, ("at work",), is_query=False))
+    queue = EncodingQueue(max_waiting=1)
+    submit(queue, engine, EmbedRequest(artifact, ("at work",), is_query=False))
     assert engine.at_work.acquire(timeout=5)
-    queue.submit(EmbedRequest(artifact, ("waits",), is_query=False))
-    with pytest.raises(Unavailable, match="1 requests wait"):
-        queue.submit(EmbedRequest(artifact, ("one too many",), is_query=True))
+    submit(queue, engine, EmbedRequest(artifact, ("waits",), is_query=False))
+    with pytest.raises(TooBusy, match="1 requests wait"):
+        submit(queue, engine, EmbedRequest(artifact, ("one too many",), is_query=True))
     engine.let.release(2)
