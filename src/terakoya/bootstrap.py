@@ -35,6 +35,7 @@ from terakoya.storage.vector_store.edge import EdgeVectorStore
 from terakoya.tasks.devices import training_devices
 from terakoya.tasks.service import TaskService
 from terakoya.tasks.supervisor import Supervisor
+from terakoya.training.chain_service import ChainService
 from terakoya.training.plan_service import PlanService
 from terakoya.training.service import TrainingService
 
@@ -58,6 +59,7 @@ class Container:
     model_client: ModelServerClient
     embedder: RegisteredEmbedder
     training: TrainingService
+    chains: ChainService
     plans: PlanService
     documents: DocumentService
     index_keeper: IndexKeeper
@@ -112,6 +114,9 @@ def build_container(settings: Settings) -> Container:
         limits=TaskLimits(
             settings.training_max_hours, settings.training_no_progress_minutes, settings.training_max_restarts
         ),
+    )
+    chains = ChainService(
+        folders=data_dir, models=model_rows, tasks=task_rows, datasets=dataset_rows, training=training
     )
     plans = PlanService(
         training, model_rows, cache=data_dir.cache, data_dir=data_dir.root, threads=settings.training_threads
@@ -189,6 +194,7 @@ def build_container(settings: Settings) -> Container:
         model_client=model_client,
         embedder=embedder,
         training=training,
+        chains=chains,
         plans=plans,
         documents=documents,
         index_keeper=index_keeper,

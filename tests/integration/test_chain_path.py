@@ -48,6 +48,19 @@ def trained(server: Server, *arguments: str) -> dict[str, Any]:
     return task
 
 
+def chains(server: Server, *arguments: str) -> dict[str, Any]:
+    answer = run_cli(server.data_dir, "chains", *arguments, "--json")
+    assert answer.returncode == 0, answer.stderr + answer.stdout
+    found: dict[str, Any] = json.loads(answer.stdout)
+    return found
+
+
+def events_of(server: Server, name: str) -> list[dict[str, Any]]:
+    with Client(server.url) as client:
+        (task,) = [task for task in client.tasks.list() if task["name"] == name]
+        return client.tasks.events(task["id"])
+
+
 def test_two_tasks_and_a_branch(server: Server, tmp_path: Path) -> None:
     first = rows_file(tmp_path, "parity", ("even", "odd"))
     second = rows_file(tmp_path, "sides", ("left", "right"))
@@ -65,9 +78,48 @@ def test_two_tasks_and_a_branch(server: Server, tmp_path: Path) -> None:
         assert {models[name]["parent_id"] for name in chains} == {models["tiny"]["id"]}
     links = sorted(path.name for path in (server.data_dir / "chains" / chains["one"]["id"]).iterdir())
     assert [name.rsplit("-", 1)[0] for name in links] == ["001-one", "002-branch", "002-two"]
-    # A dataset that the chain has learned is refused by the run, with the reason.
+    told = [event for event in events_of(server, "branch") if event["type"] == "warning"]
+    assert any(event["code"] == "chain_branches" and "002-two" in event["message"] for event in told)
+    # A dataset that the chain has learned is refused, with the reason.
     again = run_cli(
         server.data_dir, "train", "tiny", "parity", *options, "--after", "two", "--watch", "--json", timeout=300
     )
     assert again.returncode != 0
     assert "has learned this dataset already" in again.stdout + again.stderr
+
+
+def test_the_chains_commands(server: Server, tmp_path: Path) -> None:
+    third = rows_file(tmp_path, "heights", ("high", "low"))
+    added = run_cli(server.data_dir, "datasets", "add", str(third))
+    assert added.returncode == 0, added.stderr
+    (listed,) = chains(server, "list")["chains"]
+    assert (listed["name"], listed["tasks"], sorted(listed["heads"])) == ("one", 3, ["branch", "two"])
+    unclear = run_cli(server.data_dir, "chains", "extend", listed["id"], "heights")
+    assert unclear.returncode == 1
+    assert "branches into" in unclear.stderr
+    second = run_cli(server.data_dir, "chains", "extend", "one", "heights")
+    assert second.returncode == 1
+    assert "branch=true" in second.stderr
+    options = ("--max-steps", "4", "--penalty", "1", "--name", "three", "--watch", "--json")
+    answer = run_cli(server.data_dir, "chains", "extend", "two", "heights", *options, timeout=300)
+    assert answer.returncode == 0, answer.stderr + answer.stdout
+    shown = chains(server, "show", "three")
+    assert [link["number"] for link in shown["links"]] == [1, 2, 2, 3]
+    assert shown["verified"]["intact"]
+    table = run_cli(server.data_dir, "chains", "show", "three")
+    assert "Every byte is as it was written." in table.stdout
+    fisher = server.data_dir / "chains" / shown["id"] / shown["links"][0]["link"] / "fisher.safetensors"
+    kept = fisher.read_bytes()
+    fisher.write_bytes(kept[:-1] + bytes([kept[-1] ^ 1]))
+    broken = run_cli(server.data_dir, "chains", "verify", "three")
+    assert broken.returncode == 1
+    assert f"{shown['links'][0]['link']}: fisher.safetensors is changed" in broken.stdout
+    fisher.write_bytes(kept)
+    erased = chains(server, "erase", "three", "--yes")
+    assert erased["rows"] > 0
+    assert any("fixed lambda" in cost for cost in erased["costs"])
+    refused = run_cli(server.data_dir, "chains", "delete", "three", "--yes")
+    assert refused.returncode == 1
+    assert chains(server, "delete", "three", "--models", "--yes") == {"deleted": shown["id"]}
+    assert chains(server, "list") == {"chains": []}
+    assert not (server.data_dir / "chains" / shown["id"]).exists()

@@ -16,6 +16,7 @@ from terakoya.models.service import ModelService
 from terakoya.rag.app import RAGApplication
 from terakoya.rag.service import DocumentService
 from terakoya.tasks.service import TaskService
+from terakoya.training.chain_service import ChainService
 from terakoya.training.plan_service import PlanService
 from terakoya.training.service import TrainingService
 
@@ -37,6 +38,10 @@ def get_tasks(container: ContainerDep) -> TaskService:
 
 def get_training(container: ContainerDep) -> TrainingService:
     return container.training
+
+
+def get_chains(container: ContainerDep) -> ChainService:
+    return container.chains
 
 
 def get_plans(container: ContainerDep) -> PlanService:
@@ -62,6 +67,7 @@ def get_rag_app(container: ContainerDep) -> RAGApplication:
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 Tasks = Annotated[TaskService, Depends(get_tasks)]
 Training = Annotated[TrainingService, Depends(get_training)]
+Chains = Annotated[ChainService, Depends(get_chains)]
 Plans = Annotated[PlanService, Depends(get_plans)]
 Datasets = Annotated[DatasetService, Depends(get_datasets)]
 Models = Annotated[ModelService, Depends(get_models)]

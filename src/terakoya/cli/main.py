@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import terakoya
-from terakoya.cli import datasets, documents, models, runs, tasks
+from terakoya.cli import chains, datasets, documents, models, runs, tasks
 from terakoya.cli.ask import ask
 from terakoya.cli.chat import chat
 from terakoya.cli.demo import demo
@@ -39,6 +39,7 @@ app.command("train", help=_("Tune a model on a dataset."))(train)
 app.add_typer(runs.app, name="runs")
 app.add_typer(tasks.app, name="tasks")
 app.add_typer(models.app, name="models")
+app.add_typer(chains.app, name="chains")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(documents.app, name="documents")
 app.command("ask", help=_("Ask the documents; the answer has citations, or says that they do not hold it."))(ask)

@@ -102,12 +102,12 @@ def train(
     from terakoya.cli.connection import connect
     from terakoya.cli.follow import follow, leave_running
 
-    adapter = _given(kind=adapter_kind, quantization=quantization, rank=rank, alpha=alpha, dropout=dropout)
-    options = _given(
+    adapter = given(kind=adapter_kind, quantization=quantization, rank=rank, alpha=alpha, dropout=dropout)
+    options = given(
         name=name,
         strategy=strategy,
         objective=objective,
-        objective_settings=_given(beta=beta, label_smoothing=label_smoothing) or None,
+        objective_settings=given(beta=beta, label_smoothing=label_smoothing) or None,
         learning_rate=learning_rate,
         epochs=epochs,
         max_steps=max_steps,
@@ -117,18 +117,18 @@ def train(
         gradient_checkpointing=gradient_checkpointing,
         seed=seed,
         adapter=adapter or None,
-        evaluation=_given(max_examples=max_examples, every_steps=evaluate_every) or None,
-        early_stopping=_given(patience=patience) or None,
+        evaluation=given(max_examples=max_examples, every_steps=evaluate_every) or None,
+        early_stopping=given(patience=patience) or None,
         sample_prompts=sample_prompt or None,
         trackers=tracker or None,
         base=base,
         after=after,
-        retention=_retention(budget, penalty, replay_share),
+        retention=retention_fields(budget, penalty, replay_share),
         preset=preset,
         priority=priority,
-        limits=_given(max_hours=max_hours, no_progress_minutes=no_progress_minutes, max_restarts=max_restarts) or None,
+        limits=given(max_hours=max_hours, no_progress_minutes=no_progress_minutes, max_restarts=max_restarts) or None,
     )
-    options = _with_recipe(recipe, _given(model=model, dataset=dataset) | options)
+    options = with_recipe(recipe, given(model=model, dataset=dataset) | options)
     model, dataset = (_named(options, field) for field in ("model", "dataset"))
     file = _file_named(dataset)
     with connect() as connection:
@@ -168,7 +168,7 @@ def _plan(
         client.datasets.delete(info["id"])
 
 
-def _with_recipe(path: Path | None, options: dict[str, Any]) -> dict[str, Any]:
+def with_recipe(path: Path | None, options: dict[str, Any]) -> dict[str, Any]:
     """Lay the options over the recipe's fields. Raises: InvalidConfig naming the lines that are wrong."""
     if path is None:
         return options
@@ -193,16 +193,18 @@ def _named(options: dict[str, Any], field: str) -> str:
     return str(value)
 
 
-def _retention(budget: float | None, penalty: float | None, replay_share: float | None) -> dict[str, Any] | None:
-    parts = _given(
+def retention_fields(budget: float | None, penalty: float | None, replay_share: float | None) -> dict[str, Any] | None:
+    """Return the request's ``retention``, None if nothing of it was given."""
+    parts = given(
         budget=budget,
-        regulariser=_given(strength=penalty) or None,
-        replay=_given(share=replay_share) or None,
+        regulariser=given(strength=penalty) or None,
+        replay=given(share=replay_share) or None,
     )
     return parts or None
 
 
-def _given(**options: Any) -> dict[str, Any]:
+def given(**options: Any) -> dict[str, Any]:
+    """Return the options that were given."""
     return {name: value for name, value in options.items() if value is not None}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from terakoya.client.errors import error_from_openai
-from terakoya.client.resources import Collections, Datasets, Documents, Models, Runs, Tasks
+from terakoya.client.resources import Chains, Collections, Datasets, Documents, Models, Runs, Tasks
 from terakoya.client.transport import UNHURRIED, Json, Transport
 from terakoya.exceptions import Unavailable
 
@@ -33,6 +33,7 @@ class Client:
         self.runs = Runs(self._transport)
         self.tasks = Tasks(self._transport)
         self.models = Models(self._transport)
+        self.chains = Chains(self._transport)
         self.collections = Collections(self._transport)
         self.documents = Documents(self._transport)
 

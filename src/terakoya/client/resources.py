@@ -155,6 +155,52 @@ class Runs(_Resource):
         return self._object("GET", "/api/train/options")
 
 
+class Chains(_Resource):
+    """Chains of tasks, each by its id or by a model in it."""
+
+    def list(self) -> Objects:
+        return self._objects("/api/chains", "chains")
+
+    def get(self, chain: str) -> Json:
+        return self._object("GET", f"/api/chains/{_part(chain)}")
+
+    def begin(self, model: str, dataset: str, **request: Any) -> str:
+        """Queue the first task of a new chain; the arguments are fields of ``TrainingRequest``. Returns its task id."""
+        body = {"model": model, "dataset": dataset, **request}
+        return cast(str, self._object("POST", "/api/chains", json=body)["task_id"])
+
+    def extend(self, chain: str, dataset: str, *, branch: bool = False, **request: Any) -> str:
+        """Queue the next task, ``after`` a model of the chain. Returns the task id at once.
+
+        Raises: Conflict if another task has gone on from there, or is about to, unless it is to ``branch``.
+        """
+        body = {"dataset": dataset, "branch": branch, **request}
+        return cast(str, self._object("POST", f"/api/chains/{_part(chain)}/extend", json=body)["task_id"])
+
+    def verify(self, chain: str) -> Json:
+        """Have every byte hashed anew: ``intact``, and each link's ``damages`` by file."""
+        return self._object("POST", f"/api/chains/{_part(chain)}/verify", timeout=UNHURRIED)
+
+    def matrix(self, chain: str, *, model: str | None = None) -> Json:
+        """Scores of every task after every task, with ACC, BWT, FWT, forgetting and LA."""
+        params = {} if model is None else {"model": model}
+        return self._object("GET", f"/api/chains/{_part(chain)}/matrix", params=params)
+
+    def erase_rows(self, chain: str, *, link: str | None = None) -> Json:
+        """Erase the rows that the chain, or one link, keeps of its tasks: ``rows``, ``freed_bytes``, ``costs``."""
+        params = {} if link is None else {"link": link}
+        return self._object("DELETE", f"/api/chains/{_part(chain)}/rows", params=params)
+
+    def delete_link(self, chain: str, link: str) -> None:
+        """Delete the last link of a branch whose model is gone."""
+        self._transport.request("DELETE", f"/api/chains/{_part(chain)}/links/{_part(link)}")
+
+    def delete(self, chain: str, *, models: bool = False) -> None:
+        """Delete every folder of a chain, with ``models`` its models too. Raises: Conflict while anything needs it."""
+        params = {"models": "true" if models else "false"}
+        self._transport.request("DELETE", f"/api/chains/{_part(chain)}", params=params)
+
+
 class Models(_Resource):
     def list(self) -> Objects:
         return self._objects("/api/models", "models")

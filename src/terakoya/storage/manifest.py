@@ -9,8 +9,9 @@ import json
 import threading
 import time
 from collections.abc import Mapping, Set
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from terakoya.exceptions import ModelLoadError, UnsafeArtifact
 from terakoya.storage.files import sync_file, write_durably
@@ -85,6 +86,40 @@ def verify_manifest(
         if path.stat().st_size != entry["size"] or _hashes.of(path) != entry["sha256"]:
             raise ModelLoadError(f"{name!r} in {whose} directory {directory.name!r} was changed; {remedy}")
     return sum(entry["size"] for name, entry in entries.items() if name in found)
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One file that is not as its manifest says."""
+
+    file: str
+    problem: Literal["missing", "changed", "foreign"]
+
+
+def damages(directory: Path, expected_sha256: str, *, may_be_absent: Set[str] = frozenset()) -> list[Damage]:
+    """Hash every file anew, whatever this process knows of it, and return all that differ, by name.
+
+    Only the manifest is told of where that itself is not the one expected: what it says of files is then worth nothing.
+    """
+    try:
+        content = (directory / MANIFEST).read_bytes()
+    except OSError:
+        return [Damage(MANIFEST, "missing")]
+    if hashlib.sha256(content).hexdigest() != expected_sha256:
+        return [Damage(MANIFEST, "changed")]
+    try:
+        entries = {entry["path"]: entry for entry in json.loads(content)["files"]}
+    except (ValueError, KeyError, TypeError):
+        return [Damage(MANIFEST, "changed")]
+    there = {_name(path, directory) for path in directory.rglob("*") if not path.is_dir() or path.is_symlink()}
+    found = [Damage(name, "foreign") for name in there - entries.keys() - {MANIFEST}]
+    for name, entry in entries.items():
+        path = directory / name
+        if name not in there:
+            found += [] if name in may_be_absent else [Damage(name, "missing")]
+        elif path.is_symlink() or path.stat().st_size != entry["size"] or file_sha256(path) != entry["sha256"]:
+            found.append(Damage(name, "changed"))
+    return sorted(found, key=lambda each: each.file)
 
 
 def file_sha256(path: Path) -> str:

@@ -21,9 +21,11 @@ from terakoya.exceptions import InvalidConfig
 from terakoya.models.label_forward import LabelForward
 from terakoya.models.packing import label_count
 from terakoya.storage.manifest import file_sha256
+from terakoya.training.chains import refuse_learned
 from terakoya.training.continual.budget import Controller
-from terakoya.training.continual.chain import Link, LinkFacts, lineage, load_link, write_link
+from terakoya.training.continual.chain import Link, load_link, write_link
 from terakoya.training.continual.fisher import Estimator, SequenceBatch
+from terakoya.training.continual.link import LinkFacts, lineage, link_facts, links_in
 from terakoya.training.continual.lora_layers import COLUMNS
 from terakoya.training.continual.regulariser import Regulariser, TaskEnd
 from terakoya.training.continual.replay import ReplayBuffer, ReplayExample, choose, replay_count, with_targets
@@ -82,6 +84,12 @@ class Chained:
             return material, objective
         targets = {len(rows) + place: each.targets for place, each in enumerate(drawn) if each.targets is not None}
         return replace(material, train=[*rows, *map(as_row, drawn)]), ReplayedObjective(objective, targets)
+
+    def siblings(self) -> list[str]:
+        """Names of other links that go on from where this run does: it is a branch beside them."""
+        parent = self.place.parent_sha256
+        found = [(path.name, link_facts(path)) for path in links_in(self.place.directory)] if parent else []
+        return [name for name, facts in found if facts.parent == parent and facts.task != self.place.name]
 
     @property
     def is_budgeted(self) -> bool:
@@ -209,11 +217,7 @@ def _links(place: ChainPlace, root: ModelArtifact, dataset_sha256: str) -> list[
             links[-1] = replace(links[-1], importance={})
         links.append(load_link(path, sha256, base_sha256=place.base_sha256, tokenizer_sha256=tokenizer))
     for link in links:
-        if link.facts.data_sha256 == dataset_sha256:
-            raise InvalidConfig(
-                f"task {link.facts.number} of this chain ({link.facts.task!r}) has learned this dataset already; "
-                "learning it again is more epochs, not another task"
-            )
+        refuse_learned(link.facts, dataset_sha256)
     return links
 
 

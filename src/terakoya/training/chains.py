@@ -7,17 +7,28 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
+from terakoya.domain.datasets import DatasetInfo
 from terakoya.domain.models import ModelInfo, ModelKind
 from terakoya.domain.ports import ModelRepository
 from terakoya.domain.tasks import Task
 from terakoya.exceptions import InvalidConfig
 from terakoya.storage.files import new_id
+from terakoya.training.continual.link import LinkFacts, lineage, link_facts
 from terakoya.training.defaults import ResolvedAdapter, ResolvedTraining
 from terakoya.training.request import TrainingRequest
 from terakoya.training.retention import ChainPlace, link_name
 
 CHAIN = "chain"
 """In a model's card, where the link is that its run left; in a task, the chain's id."""
+
+
+def refuse_learned(facts: LinkFacts, data_sha256: str) -> None:
+    """Raises: InvalidConfig if this task of the chain has learned the data already."""
+    if facts.data_sha256 == data_sha256:
+        raise InvalidConfig(
+            f"task {facts.number} of this chain ({facts.task!r}) has learned this dataset already; "
+            "learning it again is more epochs, not another task"
+        )
 
 
 class ChainFolders(Protocol):
@@ -57,6 +68,16 @@ class Chains:
             raise InvalidConfig(f"the adapter of {after.name!r} goes on as it is; leave 'adapter' out")
         settings = ResolvedTraining.from_json(after.card["configuration"]).adapter
         return after, request.model_copy(update={"base": space}), settings
+
+    def check_links(self, after: ModelInfo, dataset: DatasetInfo) -> None:
+        """See by its manifests that a chain can be gone on from with this dataset, before anything is queued.
+
+        Raises: DamagedChain if a link is gone or another; InvalidConfig if a task has learned the dataset already.
+        """
+        before = after.card[CHAIN]
+        folder = self._folders.chain(before["id"])
+        for path, _ in lineage(folder / before["link"], before["sha256"]):
+            refuse_learned(link_facts(path), dataset.content_sha256)
 
     def whole(self, model: ModelInfo) -> ModelInfo:
         """The model with all its weights beneath: itself, or an adapter's base."""

@@ -218,6 +218,7 @@ class TrainingRun:
         own_rows, chained = encoded.train, None
         if isinstance(strategy, EWCTrainingStrategy):
             chained = Chained.open(self.spec, strategy, module)
+            self._tell_branch(chained)
             encoded, objective = chained.mixed(encoded, objective)
         accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision="bf16" if low_precision else "no")
         forward = self._choose_forward(module, encoded, accelerator)
@@ -340,6 +341,15 @@ class TrainingRun:
         artifact = self.spec.model
         loader = create_model_loader(loader_type(artifact))
         return loader.load(artifact, dtype="float32", device=device or str(self.device))
+
+    def _tell_branch(self, chained: Chained) -> None:
+        if siblings := chained.siblings():
+            self.observer.notify(
+                EventType.WARNING,
+                code="chain_branches",
+                message=f"another task has gone on from here already ({', '.join(siblings)}): this run is a branch of "
+                "the chain beside it; neither changes the other, and neither knows what the other learns",
+            )
 
     def _choose_forward(self, module: nn.Module, material: EncodedMaterial, accelerator: Accelerator) -> LabelForward:
         """Try the fast ways on three rows of different lengths; dropout would be shared along with a prefix."""

@@ -114,9 +114,15 @@ class TrainingService:
         )
 
     def check(self, request: TrainingRequest) -> CheckedRequest:
-        """Return what the request means. Raises: ModelNotFound, DatasetNotFound, InvalidConfig, InvalidDataset."""
+        """Return what the request means.
+
+        Raises: ModelNotFound, DatasetNotFound, InvalidConfig, InvalidDataset; DamagedChain if what it is to go on from
+        is not whole.
+        """
         model, going_on, settings = self._chains.begins_with(request)
         dataset = self._datasets.find(request.dataset)
+        if request.after is not None:
+            self._chains.check_links(model, dataset)
         if not model.can_answer:
             raise InvalidConfig(f"{model.name!r} is an embedder, which is not trained; choose a chat model")
         if model.kind is ModelKind.ADAPTER and request.after is None:

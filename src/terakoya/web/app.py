@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Scope
 
 from terakoya import __version__
 from terakoya.api import (
+    chains,
     datasets,
     models,
     openai,
@@ -59,7 +60,7 @@ def create_app(container: Container) -> FastAPI:
     app.state.access = access_for(settings)
     errors.install(app)
     for part in (
-        *(training, tasks, datasets, rag_documents, rag_answers, models),
+        *(training, chains, tasks, datasets, rag_documents, rag_answers, models),
         *(openai, openai_completions, openai_embeddings, openai_rerank, system, login, pages),
     ):
         app.include_router(part.router)

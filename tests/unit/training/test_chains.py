@@ -6,36 +6,29 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.chain_links import add_chained_model, flip_a_byte
 from tests.unit.training.test_service import House
 
 from terakoya.domain.models import ModelInfo
-from terakoya.domain.tasks import NewModel
 from terakoya.exceptions import InvalidConfig, ModelNotFound
 from terakoya.training.chains import CHAIN
-from terakoya.training.defaults import resolve
+from terakoya.training.continual.errors import DamagedChain
 from terakoya.training.request import TrainingRequest
 from terakoya.training.spec import RunSpec
 
-LINK = {"id": "chain_01kb2x0000000000000000000a", "number": 3, "link": "003-mail-abc", "sha256": "e" * 64}
+CHAIN_ID = "chain_01kb2x0000000000000000000a"
 
 
 class ChainHouse(House):
-    def add_chained(self, name: str, *, space: str = "lora") -> ModelInfo:
-        request = TrainingRequest.model_validate(
-            {"model": "starter", "dataset": "inbox", "strategy": "ewc", "base": space}
-            | ({"adapter": {"rank": 7}} if space == "lora" else {})
-        )
-        configuration = resolve(request, parameters=1000, rows=10).to_json()
-        folder = self.root / f"made-{name}"
-        folder.mkdir()
-        (folder / "model.safetensors").write_bytes(name.encode())
-        kind = "adapter" if space == "lora" else "full"
-        chain = {**LINK, "space": space, "base_sha256": "b" * 64}
-        return self.models.save_model(
-            NewModel(
-                *(name, kind, folder, self.base.id, "llama", 4000, "apache-2.0", "task:x"),
-                card={CHAIN: chain, "configuration": configuration},
-            )
+    def add_chained(self, name: str, *, space: str = "lora", after: ModelInfo | None = None, **more: Any) -> ModelInfo:
+        return add_chained_model(
+            *(self.models, self.data_dir, self.root / f"made-{name}", name),
+            chain_id=CHAIN_ID,
+            base=self.base,
+            after=after,
+            space=space,
+            adapter={"rank": 7} if space == "lora" else None,
+            **more,
         )
 
 
@@ -51,15 +44,16 @@ def request(**fields: Any) -> TrainingRequest:
 @pytest.mark.parametrize("model", ["starter", "mail"])
 def test_a_run_after_a_model_starts_from_it_with_its_adapter(house: ChainHouse, model: str, tmp_path: Path) -> None:
     before = house.add_chained("mail")
+    link = before.card[CHAIN]
     task = house.training.start(request(model=model, after="mail"))
     assert task.resolved["model"] == before.id
     assert task.resolved["adapter"]["rank"] == 7
-    assert task.resolved[CHAIN] == LINK["id"]
+    assert task.resolved[CHAIN] == CHAIN_ID
     spec = RunSpec.from_json(house.training.plan(task, tmp_path).spec)
     assert spec.chain is not None
-    assert (spec.chain.number, spec.chain.parent, spec.chain.parent_sha256) == (4, LINK["link"], LINK["sha256"])
-    assert spec.chain.directory == house.data_dir.chains / str(LINK["id"])
-    assert spec.chain.base_sha256 == "b" * 64
+    assert (spec.chain.number, spec.chain.parent, spec.chain.parent_sha256) == (2, link["link"], link["sha256"])
+    assert spec.chain.directory == house.data_dir.chains / CHAIN_ID
+    assert spec.chain.base_sha256 == house.base.content_sha256
     assert spec.model.root.info.id == house.base.id
 
 
@@ -97,3 +91,15 @@ def test_a_full_chain_goes_on_from_the_whole_model(house: ChainHouse) -> None:
     task = house.training.start(request(model="mail", after="mail"))
     assert task.resolved["model"] == before.id
     assert (task.resolved["base"], task.resolved["adapter"]) == ("full", None)
+
+
+def test_what_is_wrong_behind_a_model_is_said_before_anything_is_queued(house: ChainHouse) -> None:
+    dataset = house.datasets.find("inbox")
+    first = house.add_chained("mail", data_sha256=dataset.content_sha256)
+    second = house.add_chained("parts", after=first)
+    with pytest.raises(InvalidConfig, match=r"task 1 .* has learned this dataset already"):
+        house.training.start(request(after="parts"))
+    flip_a_byte(house.data_dir.chain(CHAIN_ID) / first.card[CHAIN]["link"] / "manifest.json")
+    with pytest.raises(DamagedChain, match=f"the task before {second.card[CHAIN]['link']!r}"):
+        house.training.start(request(after="parts"))
+    assert house.training.list() == []

@@ -22,8 +22,9 @@ from terakoya.domain.tasks import Outcome, TaskState
 from terakoya.exceptions import InvalidConfig
 from terakoya.models.factory import create_model_loader, loader_type
 from terakoya.training.chaining import tokenizer_sha256
-from terakoya.training.continual.chain import DamagedChain, lineage, load_link
-from terakoya.training.continual.state import ChainMismatch
+from terakoya.training.continual.chain import load_link
+from terakoya.training.continual.errors import ChainMismatch, DamagedChain
+from terakoya.training.continual.link import lineage
 from terakoya.training.defaults import resolve
 from terakoya.training.request import TrainingRequest
 from terakoya.training.retention import ChainPlace

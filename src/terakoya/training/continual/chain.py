@@ -1,8 +1,6 @@
 """A chain on disk: one immutable folder a task, named by its number, that holds what the next task needs. A folder
 appears whole or not at all, its manifest hashes every file in it and names the manifest before. Knows tensors and
-rows; not how they were made or who may read them.
-
-    chain/NNN-task/{manifest.json, fisher.safetensors, metrics.json, replay.jsonl, replay_logits.safetensors}
+rows; not how they were made or who may read them. What needs no tensor is in ``link.py``.
 
 The anchor is not copied: the manifest has the hash of the weights it must be. Kept examples can be erased later, as
 their owner may ask: the manifest stays and a note beside the folder says that they were.
@@ -10,74 +8,40 @@ their owner may ask: the manifest stays and a note beside the folder says that t
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from terakoya.exceptions import AppException, Conflict, InvalidConfig, TrainingError
+from terakoya.exceptions import AppException, Conflict, InvalidConfig
 from terakoya.storage.files import full_disk_is_named, sync_directory, write_durably
 from terakoya.storage.json_text import to_json
-from terakoya.storage.manifest import ALLOWED_SUFFIXES, MANIFEST, verify_manifest, write_manifest
+from terakoya.storage.manifest import ALLOWED_SUFFIXES, verify_manifest, write_manifest
+from terakoya.training.continual.errors import ChainMismatch, DamagedChain
+from terakoya.training.continual.link import (
+    FISHER,
+    METRICS,
+    REPLAY,
+    SCHEMA,
+    TARGETS,
+    LinkFacts,
+    erased_names,
+    link_facts,
+)
 from terakoya.training.continual.replay import ReplayBuffer, ReplayExample
 from terakoya.training.continual.soft_targets import SoftTargets, joined
-from terakoya.training.continual.state import ChainMismatch, RetentionState, require_same, tensors_sha256
+from terakoya.training.continual.state import RetentionState, require_same, tensors_sha256
 
-SCHEMA = 1
-_FISHER, _METRICS = "fisher.safetensors", "metrics.json"
-_REPLAY, _TARGETS = "replay.jsonl", "replay_logits.safetensors"
 _SUFFIXES = ALLOWED_SUFFIXES | {".jsonl"}
 _TASK = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
-
-
-class DamagedChain(TrainingError):
-    """A link of a chain is missing, incomplete or was changed after it was written."""
-
-    code = "damaged_chain"
-
-
-@dataclass(frozen=True, slots=True)
-class LinkFacts:
-    """What a manifest says beside the hashes of its files."""
-
-    number: int
-    """Of the task in its chain, from 1."""
-    task: str
-    """Lower-case letters, digits and hyphens."""
-    parent: str | None
-    """SHA-256 of the manifest before; None for the first."""
-    base_sha256: str
-    tokenizer_sha256: str
-    space: Literal["full", "lora"]
-    anchor_sha256: str
-    """Of the weights that the next task starts from, by ``tensors_sha256``."""
-    estimator: str
-    label_mode: str
-    """Whose labels the Fisher is of: "model" for the true one."""
-    sequences: int
-    targets: int
-    """Labels the importance was estimated from."""
-    reduction: str
-    dtype: str
-    seed: int
-    data_sha256: str
-    gamma: float
-    strength: float
-    """lambda, as it was at the end."""
-    trace: float
-    """Of this task's Fisher alone."""
-    versions: dict[str, str]
-    scores: tuple[float, ...] = ()
-    """Its row of R."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +91,8 @@ def write_link(
         shutil.rmtree(temporary, ignore_errors=True)
         try:
             temporary.mkdir(parents=True)
-            save_file({name: _plain(value) for name, value in importance.items()}, temporary / _FISHER)
-            write_durably(temporary / _METRICS, to_json(dict(metrics or {}), indent=1))
+            save_file({name: _plain(value) for name, value in importance.items()}, temporary / FISHER)
+            write_durably(temporary / METRICS, to_json(dict(metrics or {}), indent=1))
             if replay.examples:
                 _write_replay(temporary, replay)
             facts_json = {"schema": SCHEMA} | asdict(facts)
@@ -145,13 +109,12 @@ def load_link(link: Path, sha256: str, *, base_sha256: str, tokenizer_sha256: st
 
     Raises: DamagedChain; ChainMismatch for another base, tokenizer or schema, or if nothing is tracked.
     """
-    erased = _erasure(link).exists()
     try:
-        gone = {_REPLAY, _TARGETS} if erased else set()
+        gone = erased_names(link)
         verify_manifest(link, sha256, may_be_absent=gone, whose="chain", remedy="go on from another model of the chain")
-        facts = _facts(link)
-        importance = load_file(link / _FISHER)
-        metrics = json.loads((link / _METRICS).read_bytes())
+        facts = link_facts(link)
+        importance = load_file(link / FISHER)
+        metrics = json.loads((link / METRICS).read_bytes())
         replay = _read_replay(link)
     except ChainMismatch:
         raise
@@ -168,66 +131,7 @@ def load_link(link: Path, sha256: str, *, base_sha256: str, tokenizer_sha256: st
             )
     if not importance:
         raise ChainMismatch(f"task {facts.task!r} tracks no weight; it would protect nothing")
-    return Link(facts, sha256, importance, replay, erased, metrics)
-
-
-def lineage(link: Path, sha256: str) -> list[tuple[Path, str]]:
-    """Return the links from the first task to this one, each verified to be the one that the next was built on.
-
-    Raises: DamagedChain if one is missing or was changed.
-    """
-    found: list[tuple[Path, str]] = []
-    wanted: tuple[Path, str] | None = (link, sha256)
-    while wanted is not None:
-        path, expected = wanted
-        if _manifest_sha256(path) != expected:
-            raise DamagedChain(f"the manifest of {path.name!r} is gone or was changed; the chain cannot be followed")
-        found.append(wanted)
-        facts = _facts(path)
-        wanted = None if facts.parent is None else (_parent_of(path, facts), facts.parent)
-    return found[::-1]
-
-
-def erase_replay(link: Path) -> int:
-    """Delete the examples kept with a task, for good, and leave a note that they were; return the bytes freed."""
-    files = [link / _REPLAY, link / _TARGETS]
-    freed = sum(path.stat().st_size for path in files if path.exists())
-    write_durably(_erasure(link), to_json({"erased": [path.name for path in files]}))
-    for path in files:
-        path.unlink(missing_ok=True)
-    sync_directory(link)
-    return freed
-
-
-def _parent_of(link: Path, facts: LinkFacts) -> Path:
-    for path in sorted(link.parent.glob(f"{facts.number - 1:03d}-*")):
-        if path.is_dir() and _manifest_sha256(path) == facts.parent:
-            return path
-    raise DamagedChain(
-        f"the task before {link.name!r} (manifest {str(facts.parent)[:12]}...) is gone or was changed; "
-        "the chain cannot be followed"
-    )
-
-
-def _manifest_sha256(link: Path) -> str | None:
-    try:
-        return hashlib.sha256((link / MANIFEST).read_bytes()).hexdigest()
-    except OSError:
-        return None
-
-
-def _facts(link: Path) -> LinkFacts:
-    """Raises: ChainMismatch for a schema of another version."""
-    content = json.loads((link / MANIFEST).read_bytes())
-    fields = content["facts"]
-    if fields["schema"] != SCHEMA:
-        raise ChainMismatch(f"{link.name!r} has schema {fields['schema']!r}; this version reads {SCHEMA}")
-    fields = {name: fields[name] for name in LinkFacts.__slots__}
-    return replace(LinkFacts(**fields), scores=tuple(fields["scores"]))
-
-
-def _erasure(link: Path) -> Path:
-    return link.with_name(f"{link.name}.erased.json")
+    return Link(facts, sha256, importance, replay, bool(gone), metrics)
 
 
 def _write_replay(link: Path, replay: ReplayBuffer) -> None:
@@ -236,20 +140,20 @@ def _write_replay(link: Path, replay: ReplayBuffer) -> None:
         soft = 0 if example.targets is None else example.labels
         fields = {"task": example.task, "ids": example.input_ids, "labels": example.label_spans, "soft": soft}
         lines.append(to_json(fields) + b"\n")
-    write_durably(link / _REPLAY, b"".join(lines))
+    write_durably(link / REPLAY, b"".join(lines))
     targets = [example.targets for example in replay.examples if example.targets is not None]
     if targets:
         whole = joined(targets)
         tensors = {"tokens": whole.tokens, "log_probabilities": whole.log_probabilities, "log_rest": whole.log_rest}
-        save_file({name: _plain(value) for name, value in tensors.items()}, link / _TARGETS)
+        save_file({name: _plain(value) for name, value in tensors.items()}, link / TARGETS)
 
 
 def _read_replay(link: Path) -> ReplayBuffer:
-    if not (link / _REPLAY).exists():
+    if not (link / REPLAY).exists():
         return ReplayBuffer()
-    whole = SoftTargets(**load_file(link / _TARGETS)) if (link / _TARGETS).exists() else None
+    whole = SoftTargets(**load_file(link / TARGETS)) if (link / TARGETS).exists() else None
     examples, place = [], 0
-    for line in (link / _REPLAY).read_bytes().splitlines():
+    for line in (link / REPLAY).read_bytes().splitlines():
         fields = json.loads(line)
         targets = None
         if fields["soft"]:

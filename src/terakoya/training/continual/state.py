@@ -12,12 +12,7 @@ import torch
 from torch import Tensor
 
 from terakoya.exceptions import TrainingError
-
-
-class ChainMismatch(TrainingError):
-    """A chain's state belongs to another model: a weight is missing, foreign or of another shape."""
-
-    code = "chain_mismatch"
+from terakoya.training.continual.errors import ChainMismatch
 
 
 @dataclass(frozen=True, slots=True)

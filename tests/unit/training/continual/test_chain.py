@@ -12,18 +12,12 @@ from safetensors.torch import save_file
 
 from terakoya.exceptions import Conflict, InvalidConfig
 from terakoya.storage.manifest import MANIFEST
-from terakoya.training.continual.chain import (
-    DamagedChain,
-    Link,
-    LinkFacts,
-    erase_replay,
-    lineage,
-    load_link,
-    write_link,
-)
+from terakoya.training.continual.chain import Link, load_link, write_link
+from terakoya.training.continual.errors import ChainMismatch, DamagedChain
+from terakoya.training.continual.link import LinkFacts, damages_of, erase_kept, kept_rows, lineage, links_in
 from terakoya.training.continual.replay import ReplayBuffer, ReplayExample, with_targets
 from terakoya.training.continual.soft_targets import soft_targets
-from terakoya.training.continual.state import ChainMismatch, tensors_sha256
+from terakoya.training.continual.state import tensors_sha256
 
 ANCHOR = {"w": torch.tensor([1.0, 2.0]), "b": torch.tensor([[3.0]])}
 IMPORTANCE = {"w": torch.tensor([0.5, 0.0]), "b": torch.tensor([[0.25]])}
@@ -103,6 +97,7 @@ def test_one_flipped_bit_anywhere_is_noticed(tmp_path: Path, name: str) -> None:
     (path / name).write_bytes(content)
     with pytest.raises(DamagedChain, match="changed"):
         loaded(path, sha256)
+    assert [(each.file, each.problem) for each in damages_of(path, sha256)] == [(name, "changed")]
 
 
 def test_a_missing_or_foreign_file_is_noticed(tmp_path: Path) -> None:
@@ -192,22 +187,27 @@ def test_a_parent_that_is_gone_or_changed_breaks_the_chain(tmp_path: Path) -> No
 
 def test_kept_examples_can_be_erased_and_the_chain_goes_on(tmp_path: Path) -> None:
     path, sha256 = written(tmp_path)
-    assert erase_replay(path) > 0
+    there = kept_rows(path)
+    assert (there.replay_rows, there.soft_rows, there.erased) == (3, 2, False)
+    assert erase_kept(path) == there.size_bytes > 0
+    assert (kept_rows(path).is_empty, kept_rows(path).size_bytes) == (True, 0)
+    assert damages_of(path, sha256) == []
+    assert links_in(tmp_path) == [path]
     link = loaded(path, sha256)
     assert link.erased
     assert link.replay.examples == ()
     assert link.state(ANCHOR).tasks == 1
-    assert erase_replay(path) == 0  # again does no harm
+    assert erase_kept(path) == 0  # again does no harm
     (path / "fisher.safetensors").unlink()
     with pytest.raises(DamagedChain, match="fisher"):
         loaded(path, sha256)
 
 
 def test_a_manifest_of_another_version_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from terakoya.training.continual import chain
+    from terakoya.training.continual import link
 
     path, sha256 = written(tmp_path)
-    monkeypatch.setattr(chain, "SCHEMA", 2)
+    monkeypatch.setattr(link, "SCHEMA", 2)
     with pytest.raises(ChainMismatch, match="schema 1"):
         loaded(path, sha256)
 

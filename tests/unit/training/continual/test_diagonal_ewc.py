@@ -10,9 +10,10 @@ from torch.nn.functional import cross_entropy
 
 from terakoya.exceptions import TrainingError
 from terakoya.training.continual.diagonal_ewc import _PIECE, DiagonalEwc
+from terakoya.training.continual.errors import ChainMismatch
 from terakoya.training.continual.fisher import SequenceBatch
 from terakoya.training.continual.regulariser import TaskEnd
-from terakoya.training.continual.state import ChainMismatch, RetentionState, fold, tensors_sha256
+from terakoya.training.continual.state import RetentionState, fold, tensors_sha256
 
 
 def parameters_of(module: nn.Module) -> dict[str, nn.Parameter]:

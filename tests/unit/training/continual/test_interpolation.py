@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from terakoya.exceptions import InvalidConfig
+from terakoya.training.continual.errors import ChainMismatch
 from terakoya.training.continual.interpolation import between
-from terakoya.training.continual.state import ChainMismatch
 
 BEFORE = {"w": torch.tensor([0.0, 2.0]), "b": torch.tensor([1.0], dtype=torch.bfloat16)}
 AFTER = {"w": torch.tensor([4.0, 0.0]), "b": torch.tensor([3.0], dtype=torch.bfloat16)}

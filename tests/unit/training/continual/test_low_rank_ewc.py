@@ -11,10 +11,11 @@ from torch import nn
 
 from terakoya.data.tokenization import EncodedExample
 from terakoya.models.label_forward import LabelForward, Way
+from terakoya.training.continual.errors import ChainMismatch
 from terakoya.training.continual.fisher import SequenceBatch
 from terakoya.training.continual.low_rank_ewc import LowRankEwc
 from terakoya.training.continual.regulariser import TaskEnd
-from terakoya.training.continual.state import ChainMismatch, RetentionState
+from terakoya.training.continual.state import RetentionState
 
 
 def adapted(tiny: Any, **settings: Any) -> tuple[Any, dict[str, nn.Parameter]]:
