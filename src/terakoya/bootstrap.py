@@ -14,6 +14,7 @@ from terakoya.domain.document_ports import VectorStore
 from terakoya.domain.tasks import TaskKind, TaskLimits
 from terakoya.models.client import ModelServerClient
 from terakoya.models.embedder import RegisteredEmbedder
+from terakoya.models.hub import HubAccess
 from terakoya.models.service import ModelService
 from terakoya.rag.app import RAGApplication
 from terakoya.rag.indexing.index_keeper import IndexKeeper
@@ -92,7 +93,14 @@ def build_container(settings: Settings) -> Container:
         idle_seconds=settings.model_server_idle_seconds,
         timeout_seconds=settings.generation_timeout_seconds,
     )
-    models = ModelService(repository=model_rows, tasks=tasks, client=model_client, import_dir=settings.import_dir)
+    models = ModelService(
+        repository=model_rows,
+        tasks=tasks,
+        client=model_client,
+        import_dir=settings.import_dir,
+        hub=_hub_access(settings),
+        downloads=data_dir.downloads,
+    )
     datasets = DatasetService(
         dataset_rows,
         data_dir.uploads,
@@ -200,6 +208,15 @@ def build_container(settings: Settings) -> Container:
         index_keeper=index_keeper,
         parse_children=parse_children,
         rag=rag,
+    )
+
+
+def _hub_access(settings: Settings) -> HubAccess:
+    token = settings.hf_token
+    return HubAccess(
+        endpoint=settings.hf_endpoint,
+        token=None if token is None else token.get_secret_value(),
+        is_offline=settings.hf_hub_offline,
     )
 
 

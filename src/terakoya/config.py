@@ -8,7 +8,7 @@ import os
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import AliasChoices, Field, SecretStr, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 GIB = 2**30
@@ -24,7 +24,7 @@ def default_data_dir() -> Path:
 
 
 class Settings(BaseSettings):
-    model_config = SettingsConfigDict(env_prefix="TERAKOYA_", extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix="TERAKOYA_", extra="ignore", frozen=True, populate_by_name=True)
 
     host: str = "127.0.0.1"
     """Address to bind. Anything but loopback needs ``api_keys``."""
@@ -63,6 +63,19 @@ class Settings(BaseSettings):
     """From SIGTERM to SIGKILL."""
     import_dir: Path | None = None
     """Where the administrator puts model folders that may be pulled as ``folder:<name>``; without it none may."""
+    hf_endpoint: str = Field(
+        default="https://huggingface.co",
+        max_length=2000,
+        pattern=r"^https?://[^\s/?#@]+(/[^\s?#@]*)?$",
+        validation_alias=AliasChoices("TERAKOYA_HF_ENDPOINT", "HF_ENDPOINT"),
+    )
+    """The model hub that ``hf:`` names are looked up at: Hugging Face, or a mirror with its API."""
+    hf_token: SecretStr | None = Field(default=None, validation_alias=AliasChoices("TERAKOYA_HF_TOKEN", "HF_TOKEN"))
+    """Sent to that hub's own address and nowhere else."""
+    hf_hub_offline: bool = Field(
+        default=False, validation_alias=AliasChoices("TERAKOYA_HF_HUB_OFFLINE", "HF_HUB_OFFLINE")
+    )
+    """Nothing is fetched from the hub."""
     model_threads: int = Field(default=0, ge=0, le=1024)
     """CPU threads of the model server; 0 takes every core but one: llama.cpp slows down ninefold when it must share its
     last."""
@@ -92,6 +105,21 @@ class Settings(BaseSettings):
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
+
+    @field_validator("hf_endpoint", "hf_hub_offline", mode="before")
+    @classmethod
+    def _default_if_empty(cls, value: object, info: ValidationInfo) -> object:
+        return cls.model_fields[str(info.field_name)].default if value == "" else value
+
+    @field_validator("hf_endpoint")
+    @classmethod
+    def _without_slash(cls, value: str) -> str:
+        return value.rstrip("/")
+
+    @field_validator("hf_token")
+    @classmethod
+    def _none_if_empty(cls, value: SecretStr | None) -> SecretStr | None:
+        return value if value is not None and value.get_secret_value() else None
 
     @field_validator("data_dir", "import_dir")
     @classmethod

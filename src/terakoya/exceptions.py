@@ -78,6 +78,13 @@ class Forbidden(AppException):
     code = "forbidden"
 
 
+class AccessDenied(AppException):
+    """A model hub keeps what was asked of it from us: gated, private, or the token is not valid."""
+
+    status = 403
+    code = "access_denied"
+
+
 class Unavailable(AppException):
     """A part that is needed is starting, stopped or busy."""
 

@@ -65,7 +65,7 @@ def delete_model(model_id: str, models: Models) -> None:
 @router.post("/api/models/pull", status_code=202)
 def pull_model(body: PullRequest, models: Models) -> TaskAccepted:
     """Fetch a model as a background task."""
-    return TaskAccepted(task_id=models.pull(body.source, name=body.name).id)
+    return TaskAccepted(task_id=models.pull(body.source, name=body.name, base=body.base).id)
 
 
 @router.post("/api/models/{model_id}/merge", status_code=202)

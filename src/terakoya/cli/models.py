@@ -69,10 +69,17 @@ def card(model: ModelArgument) -> None:
         say(connection.client.models.card(model))
 
 
-@app.command("pull", help=_("Fetch a model, checked against its pinned hash."))
+@app.command(
+    "pull",
+    help=_(
+        "Fetch a model: a starter by its id, hf:organisation/name@revision from a model hub, folder:NAME or "
+        "file:NAME.gguf from the import folder. Its hashes and files are checked."
+    ),
+)
 def pull(
     source: Annotated[str, typer.Argument(help=_("Id of a starter model, or a source."), show_default=False)],
     name: Annotated[str | None, typer.Option(help=_("Name to keep it under."))] = None,
+    base: Annotated[str | None, typer.Option(help=_("Of an adapter: the model that it belongs to."))] = None,
     once: Annotated[
         bool, typer.Option("--once", help=_("Do nothing if this data folder has fetched it before."))
     ] = False,
@@ -89,7 +96,7 @@ def pull(
 
     with connect() as connection:
         try:
-            task_id = connection.client.models.pull(source, name=name)
+            task_id = connection.client.models.pull(source, name=name, base=base)
         except Conflict:
             if not once:
                 raise

@@ -23,7 +23,8 @@ def read_settings(**overrides: Any) -> Settings:
         problems = []
         for problem in error.errors(include_url=False):
             name = str(problem["loc"][0])
-            where = f"--{name.replace('_', '-')}" if name in given else f"TERAKOYA_{name.upper()}"
+            variable = name if name.isupper() else f"TERAKOYA_{name.upper()}"
+            where = f"--{name.replace('_', '-')}" if name in given else variable
             shown = "" if name == "api_keys" else f"={problem['input']!r}"
             problems.append(f"{where}{shown}: {problem['msg']}")
         raise InvalidConfig("; ".join(problems)) from None

@@ -230,9 +230,11 @@ class Models(_Resource):
         """The names and sizes of a model's files, each at ``/api/models/{id}/files/{name}``."""
         return self._objects(f"/api/models/{_part(id_or_name)}/files", "files")
 
-    def pull(self, source: str, *, name: str | None = None) -> str:
-        """Queue fetching a model from a source that the server knows. Returns the task id at once."""
-        body = {"source": source} | ({"name": name} if name else {})
+    def pull(self, source: str, *, name: str | None = None, base: str | None = None) -> str:
+        """Queue fetching a model from a source that the server knows; ``base``: the model that an adapter belongs to.
+        Returns the task id at once.
+        """
+        body = {"source": source} | ({"name": name} if name else {}) | ({"base": base} if base else {})
         return cast(str, self._object("POST", "/api/models/pull", json=body)["task_id"])
 
     def load(self, id_or_name: str) -> Json:

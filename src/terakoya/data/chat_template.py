@@ -9,9 +9,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from jinja2 import TemplateError
+from jinja2.exceptions import SecurityError
 
 from terakoya.domain.datasets import Message
-from terakoya.exceptions import InvalidDataset, ModelLoadError
+from terakoya.exceptions import InvalidDataset, ModelLoadError, UnsafeArtifact
 
 Conversation = Sequence[Message]
 
@@ -80,6 +81,8 @@ class TemplateFormat:
             ids: list[list[int]] = self.tokenizer.apply_chat_template(
                 plain, add_generation_prompt=add_generation_prompt, return_dict=False, sanitize_control_tokens=True
             )
+        except SecurityError as error:
+            raise UnsafeArtifact(f"the model's chat template reaches for what a template may not: {error}") from error
         except TemplateError as error:
             raise InvalidDataset(f"the model's chat template refuses it: {error}") from error
         return ids

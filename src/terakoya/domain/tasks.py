@@ -127,6 +127,8 @@ class Launch:
 
     module: str
     spec: dict[str, Any]
+    secrets: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Environment variables that this process alone is given, and that are written nowhere."""
 
 
 @dataclass(frozen=True, slots=True)

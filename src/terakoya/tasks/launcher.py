@@ -80,7 +80,7 @@ class Launcher:
         discard_outcome(task_dir)
         write_spec(task_dir, launch.spec | facts)
         environment = child_environment(os.environ, more_prefixes=_MORE_ENVIRONMENT.get(task.kind, ()))
-        environment |= environment_for(task.device)
+        environment |= environment_for(task.device) | dict(launch.secrets)
         worker = start_worker(launch.module, task_dir, task_dir / OUTPUT_FILE, environment)
         try:
             running = self._repository.set_owner(task, worker.identity)

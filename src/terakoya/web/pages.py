@@ -67,7 +67,8 @@ def show_models(request: Request, models: Models) -> HTMLResponse:
     known = models.list()
     names = {model.name for model in known} | {model.source for model in known}
     missing = [starter for starter in STARTERS if starter not in names]
-    return render(request, "models.html", tree=lineage_tree(known), missing_starters=missing)
+    bases = [model for model in known if model.can_be_tuned]
+    return render(request, "models.html", tree=lineage_tree(known), missing_starters=missing, bases=bases)
 
 
 @router.get("/try")

