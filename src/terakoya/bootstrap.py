@@ -14,7 +14,10 @@ from terakoya.domain.document_ports import VectorStore
 from terakoya.domain.tasks import TaskKind, TaskLimits
 from terakoya.models.client import ModelServerClient
 from terakoya.models.embedder import RegisteredEmbedder
+from terakoya.models.endpoints import read_endpoints
+from terakoya.models.external import ExternalClient
 from terakoya.models.hub import HubAccess
+from terakoya.models.routing import RoutedClient
 from terakoya.models.service import ModelService
 from terakoya.rag.app import RAGApplication
 from terakoya.rag.indexing.index_keeper import IndexKeeper
@@ -58,6 +61,7 @@ class Container:
     datasets: DatasetService
     models: ModelService
     model_client: ModelServerClient
+    external: ExternalClient
     embedder: RegisteredEmbedder
     training: TrainingService
     chains: ChainService
@@ -93,10 +97,13 @@ def build_container(settings: Settings) -> Container:
         idle_seconds=settings.model_server_idle_seconds,
         timeout_seconds=settings.generation_timeout_seconds,
     )
+    endpoints = read_endpoints(settings.endpoints, os.environ)
+    model_rows.list_external([endpoint.listed for endpoint in endpoints])
+    external = ExternalClient(endpoints)
     models = ModelService(
         repository=model_rows,
         tasks=tasks,
-        client=model_client,
+        client=RoutedClient(model_client, external),
         import_dir=settings.import_dir,
         hub=_hub_access(settings),
         downloads=data_dir.downloads,
@@ -200,6 +207,7 @@ def build_container(settings: Settings) -> Container:
         datasets=datasets,
         models=models,
         model_client=model_client,
+        external=external,
         embedder=embedder,
         training=training,
         chains=chains,

@@ -63,6 +63,8 @@ class Settings(BaseSettings):
     """From SIGTERM to SIGKILL."""
     import_dir: Path | None = None
     """Where the administrator puts model folders that may be pulled as ``folder:<name>``; without it none may."""
+    endpoints: Path | None = None
+    """A TOML file that names OpenAI-compatible endpoints which answer as models here."""
     hf_endpoint: str = Field(
         default="https://huggingface.co",
         max_length=2000,
@@ -121,7 +123,7 @@ class Settings(BaseSettings):
     def _none_if_empty(cls, value: SecretStr | None) -> SecretStr | None:
         return value if value is not None and value.get_secret_value() else None
 
-    @field_validator("data_dir", "import_dir")
+    @field_validator("data_dir", "import_dir", "endpoints")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return value and value.expanduser().resolve()

@@ -85,6 +85,13 @@ class AccessDenied(AppException):
     code = "access_denied"
 
 
+class BadGateway(AppException):
+    """An endpoint elsewhere that should answer does not: it is down, refuses our key, or makes no sense."""
+
+    status = 502
+    code = "bad_gateway"
+
+
 class Unavailable(AppException):
     """A part that is needed is starting, stopped or busy."""
 

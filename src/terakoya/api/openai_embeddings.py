@@ -12,6 +12,7 @@ from terakoya.api.dependencies import ContainerDep
 from terakoya.api.openai_errors import OpenAIRoute
 from terakoya.api.schemas.openai import Embedding, EmbeddingList, EmbeddingsRequest, EmbeddingUsage
 from terakoya.domain.documents import Vector
+from terakoya.domain.models import ModelInfo, ModelKind
 from terakoya.exceptions import InvalidConfig
 from terakoya.models.context import token_counter
 
@@ -26,13 +27,22 @@ async def embed_texts(body: EmbeddingsRequest, container: ContainerDep) -> Embed
     passage. Without it texts are read as questions, which is the form for comparing texts with each other.
     """
     info = await run_sync(container.models.get, body.model)
+    if info.kind is ModelKind.EXTERNAL:
+        if "input_type" in body.model_fields_set:
+            raise InvalidConfig(f"{info.name!r} reads all texts alike: leave out 'input_type'")
+        vectors, tokens = await container.external.embed(info.name, body.texts)
+        return _answer(info, body, vectors, tokens)
     if info.can_answer:
         raise InvalidConfig(f"{info.name!r} writes answers and has no vectors for texts; name an embedder")
     embed = container.embedder.embed_passages if body.input_type == "passage" else container.embedder.embed_queries
     vectors = await embed(info.id, body.texts)
+    tokens = await run_sync(_tokens, container, info.id, body.texts)
+    return _answer(info, body, vectors, tokens)
+
+
+def _answer(info: ModelInfo, body: EmbeddingsRequest, vectors: Vector, tokens: int) -> EmbeddingList:
     if body.dimensions is not None and body.dimensions != vectors.shape[1]:
         raise InvalidConfig(f"the vectors of {info.name!r} have {vectors.shape[1]} dimensions, not {body.dimensions}")
-    tokens = await run_sync(_tokens, container, info.id, body.texts)
     return EmbeddingList(
         data=[Embedding(index=index, embedding=_written(row, body)) for index, row in enumerate(vectors)],
         model=info.name,

@@ -24,6 +24,8 @@ class ModelKind(StrEnum):
     """Turns texts into vectors for retrieval; neither tuned nor chatted with."""
     RERANKER = "reranker"
     """Scores passages against a query; neither tuned nor chatted with."""
+    EXTERNAL = "external"
+    """An OpenAI-compatible endpoint that the administrator named; without files here, so neither tuned nor exported."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,13 +57,33 @@ class ModelInfo:
 
     @property
     def can_answer(self) -> bool:
-        """Whether it writes text: what can be chatted with, tuned, or built upon."""
+        """Whether it writes text: what can be chatted with."""
+        if self.kind is ModelKind.EXTERNAL:
+            return bool({"chat", "completions"} & set(self.card["endpoint"]["serves"]))
         return self.kind not in (ModelKind.EMBEDDER, ModelKind.RERANKER)
+
+    @property
+    def has_files(self) -> bool:
+        """Whether it is here, to be opened, built upon and written in another form."""
+        return self.kind is not ModelKind.EXTERNAL
 
     @property
     def can_be_tuned(self) -> bool:
         """Whether it has whole weights of its own to go on from."""
         return self.kind in (ModelKind.BASE, ModelKind.FULL, ModelKind.MERGED)
+
+
+@dataclass(frozen=True, slots=True)
+class ExternalModel:
+    """An endpoint as the registry lists it."""
+
+    name: str
+    source: str
+    license: str
+    notes: str
+    card: dict[str, Any]
+    configuration_sha256: str
+    """Of its address, model and uses: a changed one is another hash."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ model_loaders: Registry[type[BaseModelLoader]] = Registry(
         "lora": "terakoya.models.lora_loader:LoRAModelLoader",
         "qlora": "terakoya.models.qlora_loader:QLoRAModelLoader",
         "gguf": "terakoya.models.gguf_loader:GGUFModelLoader",
+        "external": "terakoya.models.external_loader:ExternalModelLoader",
         "embedder": "terakoya.models.embedder_loader:EmbedderLoader",
         "reranker": "terakoya.models.reranker_loader:RerankerLoader",
     },

@@ -167,11 +167,8 @@ class HubConnection:
         return headers
 
     def _target(self, url: str, location: str, what: str) -> str:
-        try:
-            target = str(httpx.URL(urljoin(url, location)))
-            scheme, host = urlsplit(target).scheme, urlsplit(target).hostname
-        except (ValueError, httpx.InvalidURL):
-            target, scheme, host = location, "", None
+        target = urljoin(url, location)  # httpx has refused what is no URL at all
+        scheme, host = urlsplit(target).scheme, urlsplit(target).hostname
         if not host or scheme not in ("http", "https") or (scheme == "http" and url.startswith("https:")):
             raise ModelLoadError(f"the hub points to {target[:_MAX_SAID_CHARS]!r} for {what}, which is not followed")
         return target

@@ -91,6 +91,8 @@ class ModelService:
     def mark(self, id_or_name: str, marks: ModelMarks) -> ModelInfo:
         """Keep what people say of a model. Raises: ModelNotFound; InvalidConfig for an engine it cannot have."""
         info = self._repository.find(id_or_name)
+        if marks.engine not in (None, "auto") and not info.has_files:
+            raise InvalidConfig(f"{info.name!r} answers elsewhere, where no engine can be chosen")
         if marks.engine not in (None, "auto") and not info.can_answer:
             raise InvalidConfig(f"{info.name!r} is an embedder, for which no engine is chosen")
         return self._repository.mark(id_or_name, marks)
@@ -183,6 +185,10 @@ class ModelService:
         if format not in EXPORT_FORMATS:
             raise InvalidConfig(f"unknown format {format!r}; there are {', '.join(EXPORT_FORMATS)}")
         artifact = self._talker(id_or_name)
+        if not artifact.info.has_files:
+            raise InvalidConfig(
+                f"{artifact.info.name!r} is an endpoint elsewhere: it has no weights here to be exported"
+            )
         if artifact.base is not None:
             check_mergeable(artifact)
         elif loader_type_of(artifact.path) == "gguf":
@@ -323,6 +329,8 @@ class ModelService:
             raise InvalidConfig(
                 f"{info.name!r} is of the kind {info.kind.value!r} and cannot answer; name a base or tuned model"
             )
+        if not info.has_files:
+            return ModelArtifact(info, Path())  # whoever is asked elsewhere needs only the name
         return self._repository.load_model(info.id)
 
     async def _answer(

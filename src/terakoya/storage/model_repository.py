@@ -10,10 +10,10 @@ from pathlib import Path
 from sqlalchemy import Engine, func, or_, select
 from sqlalchemy.orm import Session
 
-from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind, ModelMarks
+from terakoya.domain.models import ExternalModel, ModelArtifact, ModelInfo, ModelKind, ModelMarks
 from terakoya.domain.names import check_name, did_you_mean, name_key
 from terakoya.domain.tasks import NewModel
-from terakoya.exceptions import Conflict, ModelLoadError, ModelNotFound
+from terakoya.exceptions import Conflict, InvalidConfig, ModelLoadError, ModelNotFound
 from terakoya.storage.database import reading, writing
 from terakoya.storage.files import DataDir, new_id
 from terakoya.storage.manifest import verify_manifest
@@ -44,6 +44,11 @@ class SqlModelRepository:
             while chain[-1].kind == ModelKind.ADAPTER and chain[-1].parent_id is not None:
                 chain.append(find_model_row(session, chain[-1].parent_id))
             infos = [model_info(row) for row in chain]
+        if not infos[0].has_files:
+            raise InvalidConfig(
+                f"{infos[0].name!r} is an endpoint elsewhere, without files here: it can be asked, but not tuned, "
+                "merged, exported or built upon"
+            )
         if infos[-1].kind is ModelKind.ADAPTER:
             raise ModelLoadError(f"the adapter {infos[-1].name!r} names no base model")
         artifact = ModelArtifact(infos[-1], self._verified(infos[-1]))
@@ -65,6 +70,35 @@ class SqlModelRepository:
         shutil.rmtree(model.directory, ignore_errors=True)
         return info
 
+    def list_external(self, models: Sequence[ExternalModel]) -> None:
+        """Make the external models of the registry these: added, brought up to date, or taken out. What people said of
+        one stays as long as it has its name.
+
+        Raises: Conflict if a name belongs to a model that is here.
+        """
+        wanted = {name_key(model.name): model for model in models}
+        with writing(self._engine) as session:
+            for row in session.scalars(select(ModelRow).where(ModelRow.kind == ModelKind.EXTERNAL)).all():
+                if row.name_key not in wanted:
+                    session.delete(row)
+            session.flush()
+            for key, model in wanted.items():
+                row_or_none = session.scalars(select(ModelRow).where(ModelRow.name_key == key)).one_or_none()
+                if row_or_none is None:
+                    content = StoredContent(model.configuration_sha256, 0)
+                    new = NewModel(
+                        *(model.name, ModelKind.EXTERNAL, Path(), None, "", 0, model.license, model.source, model.card)
+                    )
+                    row_or_none = add_model_row(session, new, content, name=model.name, task_id=None)
+                    row_or_none.notes = model.notes
+                elif row_or_none.kind != ModelKind.EXTERNAL:
+                    raise Conflict(
+                        f"the endpoint {model.name!r} has the name of a model that is here; rename it in the file of "
+                        "endpoints"
+                    )
+                row_or_none.source, row_or_none.license = model.source, model.license
+                row_or_none.card, row_or_none.content_sha256 = model.card, model.configuration_sha256
+
     def mark(self, id_or_name: str, marks: ModelMarks) -> ModelInfo:
         with writing(self._engine) as session:
             row = find_model_row(session, id_or_name)
@@ -80,6 +114,11 @@ class SqlModelRepository:
         with store_lock:
             with writing(self._engine) as session:
                 row = find_model_row(session, id_or_name)
+                if row.kind == ModelKind.EXTERNAL:
+                    raise Conflict(
+                        f"the endpoint {row.name!r} is the administrator's: take it out of the file of endpoints and "
+                        "start again"
+                    )
                 children = session.scalars(select(ModelRow.name).where(ModelRow.parent_id == row.id)).all()
                 if children:
                     raise Conflict(

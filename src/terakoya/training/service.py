@@ -123,6 +123,10 @@ class TrainingService:
         dataset = self._datasets.find(request.dataset)
         if request.after is not None:
             self._chains.check_links(model, dataset)
+        if not model.has_files:
+            raise InvalidConfig(
+                f"{model.name!r} is an endpoint elsewhere, without weights here to be trained; choose a base model"
+            )
         if not model.can_answer:
             raise InvalidConfig(f"{model.name!r} is an embedder, which is not trained; choose a chat model")
         if model.kind is ModelKind.ADAPTER and request.after is None:

@@ -92,7 +92,8 @@ def show_documents(request: Request, models: Models, settings: SettingsDep) -> H
 
 @router.get("/ask")
 def show_ask(request: Request, models: Models) -> HTMLResponse:
-    return render(request, "ask.html", models=talkers(models.list()))
+    # What writes answers from documents has to be measured first, which needs its tokenizer here.
+    return render(request, "ask.html", models=[model for model in talkers(models.list()) if model.has_files])
 
 
 @router.get("/chat")

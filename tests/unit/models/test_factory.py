@@ -29,7 +29,7 @@ def test_each_type_has_its_loader() -> None:
 
 
 def test_an_unknown_type_is_told_the_known_ones() -> None:
-    with pytest.raises(InvalidConfig, match="'onnx'; registered: embedder, full, gguf, lora"):
+    with pytest.raises(InvalidConfig, match="'onnx'; registered: embedder, external, full, gguf, lora"):
         create_model_loader("onnx")
 
 

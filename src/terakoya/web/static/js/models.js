@@ -5,5 +5,5 @@ import { removeAfterAsking } from "./shell.js";
 
 for (const entry of document.querySelectorAll("[data-model]")) {
   const button = entry.querySelector("[data-delete]");
-  button.addEventListener("click", () => removeAfterAsking(button, `/api/models/${entry.dataset.model}`, entry.dataset.name));
+  button?.addEventListener("click", () => removeAfterAsking(button, `/api/models/${entry.dataset.model}`, entry.dataset.name));
 }
