@@ -178,7 +178,7 @@ class Collection:
         out = np.isin(self.members, list(without))
         dense = [row for row in np.argsort(-cosines)[: CANDIDATES + len(without)] if not out[row]][:CANDIDATES]
         sparse = [row for row in np.argsort(-scores) if scores[row] > 0 and not out[row]][:CANDIDATES]
-        found = fuse(_ranked(dense, cosines), _ranked(sparse, scores), "dbsf")
+        found = fuse(_ranked(dense, cosines), _ranked(sparse, scores))
         return [self._hit(one) for one in found]
 
     def _hit(self, one: Fused) -> Hit:

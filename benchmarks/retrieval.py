@@ -35,13 +35,14 @@ from machine import describe_machine, save
 
 from terakoya.domain.document_ports import Embedder
 from terakoya.domain.documents import CollectionInfo, IndexPoint, Language, Passage, StoreHit, Vector
+from terakoya.domain.retrieval import FUSIONS, RetrievalSettings
 from terakoya.evaluation.statistics import bootstrap_mean
 from terakoya.models.client import ModelServerClient
 from terakoya.models.embedder import RegisteredEmbedder
 from terakoya.models.sources import EMBEDDER
 from terakoya.rag.indexing.passage_text import indexed_text
 from terakoya.rag.retrieval.analysis import terms_of
-from terakoya.rag.retrieval.fusion import METHODS, fuse
+from terakoya.rag.retrieval.fusion import fuse
 from terakoya.rag.retrieval.retriever import Retriever
 from terakoya.rag.retrieval.sparse import K1, B, passage_vector, query_vector
 from terakoya.storage.database import open_database
@@ -201,7 +202,9 @@ async def quality(corpus: Corpus, house: House, questions: Vector | None) -> dic
         if questions is not None:
             dense = await house.store.search_dense(house.collection.id, questions[place], limit=CANDIDATES)
             found["dense"] = _ids(dense)
-            found |= {f"hybrid_{name}": [one.id for one in fuse(dense, sparse, name)] for name in METHODS}
+            found |= {
+                f"hybrid_{name}": [one.id for one in fuse(dense, sparse, RetrievalSettings(name))] for name in FUSIONS
+            }
         for name, ranking in found.items():
             rankings.setdefault(name, []).append(ranking)
     relevant = [frozenset(house.ids[place] for place in places) for places in corpus.relevant]

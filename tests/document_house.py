@@ -5,7 +5,7 @@ parsed in this process, so that a test does not wait for a child to start.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from tests.unit.rag.indexing.tokenizer import small_tokenizer
 
 from rag_stand_ins import DIMENSION, WordEmbedder
 from terakoya.domain.documents import DocumentInfo
+from terakoya.domain.ports import InlineWork
 from terakoya.domain.tasks import NewModel, TaskKind
 from terakoya.rag.indexing.index_keeper import IndexKeeper
 from terakoya.rag.indexing.indexer import Indexer, ParseLimits
@@ -79,15 +80,16 @@ class DocumentHouse:
         self.models.save_model(model)
 
     @asynccontextmanager
-    async def working(self) -> AsyncIterator[None]:
-        """The background work runs, as in the web process."""
+    async def working(self, works: Mapping[TaskKind, InlineWork] | None = None) -> AsyncIterator[None]:
+        """The background work runs, as in the web process, and ``works`` besides."""
+        known = {TaskKind.INGEST: self.indexer.ingest, TaskKind.REBUILD: self.indexer.rebuild, **(works or {})}
         supervisor = Supervisor(
             self.tasks,
             self.event_log,
             self.data_dir,
             planners={},
-            works={TaskKind.INGEST: self.indexer.ingest, TaskKind.REBUILD: self.indexer.rebuild},
-            slots={TaskKind.INGEST: 2, TaskKind.REBUILD: 1},
+            works=known,
+            slots={kind: 2 if kind is TaskKind.INGEST else 1 for kind in known},
             cancel_grace_seconds=1,
             terminate_grace_seconds=1,
         )

@@ -20,6 +20,8 @@ from terakoya.models.hub import HubAccess
 from terakoya.models.routing import RoutedClient
 from terakoya.models.service import ModelService
 from terakoya.rag.app import RAGApplication
+from terakoya.rag.evaluation.evaluator import Evaluator
+from terakoya.rag.evaluation.service import EvaluationService
 from terakoya.rag.indexing.index_keeper import IndexKeeper
 from terakoya.rag.indexing.indexer import Indexer, ParseLimits
 from terakoya.rag.indexing.parse_child import ParseChildren
@@ -28,6 +30,7 @@ from terakoya.rag.service import DocumentService
 from terakoya.storage.database import open_database
 from terakoya.storage.dataset_repository import SqlDatasetRepository
 from terakoya.storage.document_repository import SqlDocumentRepository
+from terakoya.storage.evaluation_repository import SqlEvaluationRepository
 from terakoya.storage.event_log import FileEventLog
 from terakoya.storage.files import DataDir, new_id
 from terakoya.storage.garbage import collect_garbage
@@ -46,6 +49,8 @@ from terakoya.training.service import TrainingService
 PULL_SLOTS = 1
 """Pulls at once: they share one network link and one disk."""
 REBUILD_SLOTS = 1
+EVALUATION_SLOTS = 1
+"""Evaluations at once: two would slow each other's answers."""
 EXPORT_SLOTS = 1
 """Exports at once: each holds a model twice."""
 
@@ -70,6 +75,7 @@ class Container:
     index_keeper: IndexKeeper
     parse_children: ParseChildren
     rag: RAGApplication
+    evaluations: EvaluationService
 
 
 def build_container(settings: Settings) -> Container:
@@ -156,20 +162,32 @@ def build_container(settings: Settings) -> Container:
         parse=parse_children.parse,
         limits=ParseLimits(settings.parse_timeout_seconds, settings.parse_memory_bytes),
     )
+    retriever = Retriever(
+        store=vectors, documents=document_rows, embedder=embedder, is_incomplete=index_keeper.is_incomplete
+    )
+    probes = SqlProbeRepository(engine)
     rag = RAGApplication(
         documents=document_rows,
-        retriever=Retriever(
-            store=vectors,
-            documents=document_rows,
-            embedder=embedder,
-            is_incomplete=index_keeper.is_incomplete,
-        ),
+        retriever=retriever,
         embedder=embedder,
         models=model_rows,
         chat=model_client,
         traces=SqlTraceRepository(engine),
-        probes=SqlProbeRepository(engine),
+        probes=probes,
         new_id=new_id,
+    )
+    evaluation_rows = SqlEvaluationRepository(engine)
+    evaluations = EvaluationService(
+        documents=document_rows, evaluations=evaluation_rows, models=model_rows, queue=tasks
+    )
+    evaluator = Evaluator(
+        documents=document_rows,
+        evaluations=evaluation_rows,
+        retriever=retriever,
+        embedder=embedder,
+        models=model_rows,
+        chat=model_client,
+        probes=probes,
     )
     supervisor = Supervisor(
         task_rows,
@@ -180,13 +198,18 @@ def build_container(settings: Settings) -> Container:
             TaskKind.PULL: models.plan_pull,
             TaskKind.EXPORT: models.plan_export,
         },
-        works={TaskKind.INGEST: indexer.ingest, TaskKind.REBUILD: indexer.rebuild},
+        works={
+            TaskKind.INGEST: indexer.ingest,
+            TaskKind.REBUILD: indexer.rebuild,
+            TaskKind.EVALUATION: evaluator.evaluate,
+        },
         slots={
             TaskKind.TRAINING: settings.training_slots,
             TaskKind.PULL: PULL_SLOTS,
             TaskKind.EXPORT: EXPORT_SLOTS,
             TaskKind.INGEST: settings.ingest_slots,
             TaskKind.REBUILD: REBUILD_SLOTS,
+            TaskKind.EVALUATION: EVALUATION_SLOTS,
         },
         devices={TaskKind.TRAINING: training_devices(settings.training_devices, os.environ)},
         cancel_grace_seconds=settings.cancel_grace_seconds,
@@ -216,6 +239,7 @@ def build_container(settings: Settings) -> Container:
         index_keeper=index_keeper,
         parse_children=parse_children,
         rag=rag,
+        evaluations=evaluations,
     )
 
 

@@ -187,6 +187,13 @@ class InvalidQuery(RAGError):
     code = "invalid_query"
 
 
+class InvalidQuestions(RAGError):
+    """Questions for an evaluation that cannot be used; the message names the first bad rows."""
+
+    status = 422
+    code = "invalid_questions"
+
+
 class CitationProbeFailed(RAGError):
     """A model that was asked to write answers has not shown that it can cite in that language."""
 

@@ -14,6 +14,7 @@ from terakoya.config import Settings
 from terakoya.data.service import DatasetService
 from terakoya.models.service import ModelService
 from terakoya.rag.app import RAGApplication
+from terakoya.rag.evaluation.service import EvaluationService
 from terakoya.rag.service import DocumentService
 from terakoya.tasks.service import TaskService
 from terakoya.training.chain_service import ChainService
@@ -64,6 +65,10 @@ def get_rag_app(container: ContainerDep) -> RAGApplication:
     return container.rag
 
 
+def get_evaluations(container: ContainerDep) -> EvaluationService:
+    return container.evaluations
+
+
 SettingsDep = Annotated[Settings, Depends(get_settings)]
 Tasks = Annotated[TaskService, Depends(get_tasks)]
 Training = Annotated[TrainingService, Depends(get_training)]
@@ -72,6 +77,7 @@ Plans = Annotated[PlanService, Depends(get_plans)]
 Datasets = Annotated[DatasetService, Depends(get_datasets)]
 Models = Annotated[ModelService, Depends(get_models)]
 Documents = Annotated[DocumentService, Depends(get_documents)]
+Evaluations = Annotated[EvaluationService, Depends(get_evaluations)]
 RAG = Annotated[RAGApplication, Depends(get_rag_app)]
 
 

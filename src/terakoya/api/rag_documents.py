@@ -10,6 +10,7 @@ from fastapi.responses import FileResponse
 
 from terakoya.api.dependencies import ContainerDep, Documents, Limit
 from terakoya.api.schemas.rag_documents import (
+    CollectionChange,
     CollectionList,
     CollectionView,
     DocumentAccepted,
@@ -64,6 +65,12 @@ def add_collection(body: NewCollection, documents: Documents) -> CollectionView:
 @router.get("/rag/collections/{collection}")
 def get_collection(collection: str, documents: Documents) -> CollectionView:
     return CollectionView.of(documents.get_collection(collection))
+
+
+@router.patch("/rag/collections/{collection}")
+def change_collection(collection: str, body: CollectionChange, documents: Documents) -> CollectionView:
+    """Set how it is searched from now on; what is left out is the default."""
+    return CollectionView.of(documents.set_retrieval(collection, body.retrieval.settings()))
 
 
 @router.delete("/rag/collections/{collection}", status_code=204)

@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 import terakoya
-from terakoya.cli import chains, datasets, documents, models, runs, tasks
+from terakoya.cli import chains, datasets, documents, evaluate, models, runs, tasks
 from terakoya.cli.ask import ask
 from terakoya.cli.chat import chat
 from terakoya.cli.demo import demo
@@ -42,6 +42,7 @@ app.add_typer(models.app, name="models")
 app.add_typer(chains.app, name="chains")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(documents.app, name="documents")
+app.add_typer(evaluate.app, name="evaluate")
 app.command("ask", help=_("Ask the documents; the answer has citations, or says that they do not hold it."))(ask)
 app.command("chat", help=_("Talk with a model: at the terminal, or one question by --prompt or a pipe."))(chat)
 app.command("demo", help=_("Go the whole way once with samples: train, chat, index documents, ask them."))(demo)

@@ -8,7 +8,7 @@ from typing import Any
 from urllib.parse import quote
 
 from terakoya.client.errors import error_from_openai
-from terakoya.client.resources import Chains, Collections, Datasets, Documents, Models, Runs, Tasks
+from terakoya.client.resources import Chains, Collections, Datasets, Documents, Evaluations, Models, Runs, Tasks
 from terakoya.client.transport import UNHURRIED, Json, Transport
 from terakoya.exceptions import Unavailable
 
@@ -36,6 +36,7 @@ class Client:
         self.chains = Chains(self._transport)
         self.collections = Collections(self._transport)
         self.documents = Documents(self._transport)
+        self.evaluations = Evaluations(self._transport)
 
     def train(self, model: str, dataset: str, **options: Any) -> str:
         """Queue a training run and return its task id; ``options`` are further fields of ``TrainingRequest``."""

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias, cast
 from urllib.parse import quote
 
 from terakoya.client.transport import UNHURRIED, Json, Transport
-from terakoya.exceptions import InvalidDataset, UnreadableDocument
+from terakoya.exceptions import InvalidDataset, InvalidQuestions, UnreadableDocument
 
 Objects: TypeAlias = list[Json]
 """Named here because the classes below have methods called ``list``."""
@@ -267,6 +267,10 @@ class Collections(_Resource):
         """Raises: Conflict if the name is taken; ModelNotFound if the server has no embedder yet."""
         return self._object("POST", "/rag/collections", json={"name": name})
 
+    def set_retrieval(self, id_or_name: str, **settings: Any) -> Json:
+        """Set how it is searched: ``fusion``, ``dense_weight``, ``rrf_k``, ``candidates``; the rest is the default."""
+        return self._object("PATCH", f"/rag/collections/{_part(id_or_name)}", json={"retrieval": settings})
+
     def delete(self, id_or_name: str) -> None:
         """Delete it with every document in it."""
         self._transport.request("DELETE", f"/rag/collections/{_part(id_or_name)}")
@@ -274,6 +278,63 @@ class Collections(_Resource):
     def rebuild(self, id_or_name: str) -> str:
         """Have its index made anew from the server's database. Returns the task id at once."""
         return cast(str, self._object("POST", f"/rag/collections/{_part(id_or_name)}/rebuild")["task_id"])
+
+
+class Evaluations(_Resource):
+    """Questions whose answers are known, and how a collection does on them."""
+
+    def import_questions(self, path: str | Path, *, collection: str | None = None, name: str | None = None) -> Json:
+        """Send a file of questions (JSONL, JSON, CSV, TSV). Raises: InvalidQuestions naming the first bad rows."""
+        path = Path(path)
+        if not path.is_file():
+            raise InvalidQuestions(f"there is no file {str(path)!r}")
+        fields = {key: value for key, value in (("collection", collection), ("name", name)) if value}
+        with path.open("rb") as stream:
+            return self._object(
+                "POST", "/rag/question-sets", files={"file": (path.name, stream)}, data=fields, timeout=UNHURRIED
+            )
+
+    def generate_questions(self, name: str, *, collection: str = "default", count: int = 100, seed: int = 0) -> Json:
+        """Have questions made from the documents' own words: easier to find than what people ask."""
+        body = {"name": name, "collection": collection, "count": count, "seed": seed}
+        return self._object("POST", "/rag/question-sets/generate", json=body, timeout=UNHURRIED)
+
+    def question_sets(self, *, collection: str | None = None) -> Objects:
+        """Newest first."""
+        params = {} if collection is None else {"collection": collection}
+        return self._objects("/rag/question-sets", "question_sets", params=params)
+
+    def questions(self, id_or_name: str, *, offset: int = 0, limit: int = 100) -> Objects:
+        path = f"/rag/question-sets/{_part(id_or_name)}/questions"
+        return self._objects(path, "questions", params={"offset": offset, "limit": limit})
+
+    def delete_questions(self, id_or_name: str) -> None:
+        """Delete a set with the evaluations of it."""
+        self._transport.request("DELETE", f"/rag/question-sets/{_part(id_or_name)}")
+
+    def start(self, questions: str, *configurations: Json) -> str:
+        """Queue an evaluation under one configuration or two; without any, of the collection as it is set. Returns
+        the task id at once. A configuration: ``{"name", "retrieval": {...}, "answers", "model"}``.
+        """
+        body = {"questions": questions, "configurations": list(configurations)}
+        return cast(str, self._object("POST", "/rag/evaluate", json=body)["task_id"])
+
+    def list(self, *, collection: str | None = None) -> Objects:
+        """Newest first."""
+        params = {} if collection is None else {"collection": collection}
+        return self._objects("/rag/evaluations", "evaluations", params=params)
+
+    def get(self, evaluation_id: str) -> Json:
+        """By its id or its task's."""
+        return self._object("GET", f"/rag/evaluations/{_part(evaluation_id)}")
+
+    def evaluated_questions(self, evaluation_id: str, *, offset: int = 0, limit: int = 100) -> Objects:
+        """What each question gave under each configuration."""
+        path = f"/rag/evaluations/{_part(evaluation_id)}/questions"
+        return self._objects(path, "questions", params={"offset": offset, "limit": limit})
+
+    def delete(self, evaluation_id: str) -> None:
+        self._transport.request("DELETE", f"/rag/evaluations/{_part(evaluation_id)}")
 
 
 class Documents(_Resource):

@@ -22,6 +22,7 @@ from terakoya.domain.documents import (
     Terms,
     Vector,
 )
+from terakoya.domain.retrieval import RetrievalSettings
 
 
 class DocumentRepository(Protocol):
@@ -42,6 +43,10 @@ class DocumentRepository(Protocol):
         ...
 
     def set_average_length(self, collection_id: str, average_length: float) -> None: ...
+
+    def set_retrieval(self, collection_id: str, settings: RetrievalSettings) -> None:
+        """Raises: CollectionNotFound."""
+        ...
 
     def actual_average_length(self, collection_id: str) -> float:
         """Terms a passage as they are stored now; 0 without passages."""

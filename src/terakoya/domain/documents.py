@@ -14,6 +14,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from terakoya.domain.retrieval import RetrievalSettings
+
 DEFAULT_COLLECTION = "default"
 """Where documents go, and what is asked, unless a collection is named."""
 Vector = NDArray[np.float32]
@@ -49,6 +51,8 @@ class CollectionInfo:
     created_at: datetime
     documents: int = 0
     passages: int = 0
+    retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
+    """How it is searched unless a question says otherwise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -67,6 +67,7 @@ class Phase(StrEnum):
     PARSING = "parsing"
     EMBEDDING = "embedding"
     INDEXING = "indexing"
+    EVALUATING = "evaluating"
     ESTIMATING_IMPORTANCE = "estimating_importance"
     SAVING = "saving"
     CHECKING = "checking"

@@ -19,6 +19,8 @@ class TaskKind(StrEnum):
     """Merging an adapter too."""
     INGEST = "ingest"
     REBUILD = "rebuild"
+    EVALUATION = "evaluation"
+    """Questions put to a collection, under one configuration or several."""
 
     @property
     def can_pause(self) -> bool:

@@ -20,6 +20,7 @@ from terakoya.domain.documents import DEFAULT_COLLECTION, CollectionInfo, Docume
 from terakoya.domain.models import ModelInfo, ModelKind
 from terakoya.domain.names import name_key
 from terakoya.domain.ports import ModelRepository, TaskQueue, TaskRepository
+from terakoya.domain.retrieval import RetrievalSettings
 from terakoya.domain.tasks import FINAL_STATES, Task, TaskKind, TaskState
 from terakoya.exceptions import (
     AppException,
@@ -99,6 +100,12 @@ class DocumentService:
     def get_collection(self, id_or_name: str) -> CollectionInfo:
         """Raises: CollectionNotFound."""
         return self._documents.find_collection(id_or_name)
+
+    def set_retrieval(self, id_or_name: str, settings: RetrievalSettings) -> CollectionInfo:
+        """Have it searched so from now on. Raises: CollectionNotFound."""
+        collection = self._documents.find_collection(id_or_name)
+        self._documents.set_retrieval(collection.id, settings)
+        return self._documents.find_collection(collection.id)
 
     async def delete_collection(self, id_or_name: str) -> None:
         """Remove it with its documents and its index. Raises: CollectionNotFound."""

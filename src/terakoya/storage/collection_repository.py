@@ -12,8 +12,10 @@ from sqlalchemy.orm import Session
 
 from terakoya.domain.documents import CollectionInfo
 from terakoya.domain.names import check_name, did_you_mean, name_key
+from terakoya.domain.retrieval import RetrievalSettings
 from terakoya.exceptions import CollectionNotFound, Conflict, InvalidConfig
 from terakoya.storage.database import forget_deleted, reading, writing
+from terakoya.storage.evaluation_repository import forget_collection
 from terakoya.storage.files import DataDir, new_id
 from terakoya.storage.tables import CollectionRow, DocumentRow, IndexDeletionRow, PassageRow
 
@@ -38,6 +40,7 @@ class SqlCollections:
             dimension=dimension,
             average_length=0.0,
             created_at=datetime.now(UTC),
+            retrieval={},
         )
         with writing(self._engine) as session:
             taken = select(CollectionRow.name).where(CollectionRow.name_key == row.name_key)
@@ -63,6 +66,10 @@ class SqlCollections:
         with writing(self._engine) as session:
             find_collection_row(session, collection_id).average_length = average_length
 
+    def set_retrieval(self, collection_id: str, settings: RetrievalSettings) -> None:
+        with writing(self._engine) as session:
+            find_collection_row(session, collection_id).retrieval = settings.to_json()
+
     def actual_average_length(self, collection_id: str) -> float:
         average = (
             select(func.avg(PassageRow.length))
@@ -81,6 +88,7 @@ class SqlCollections:
             session.execute(delete(DocumentRow).where(of_it))
             session.execute(delete(IndexDeletionRow).where(IndexDeletionRow.collection_id == row.id))
             session.add(IndexDeletionRow(document_id=row.id, collection_id=row.id))
+            forget_collection(session, row.id)
             session.delete(row)
         forget_deleted(self._engine)
         for document_id in documents:
@@ -126,4 +134,5 @@ def _info(row: CollectionRow, documents: int, passages: int) -> CollectionInfo:
         created_at=row.created_at,
         documents=documents,
         passages=passages,
+        retrieval=RetrievalSettings.of(row.retrieval),
     )

@@ -18,6 +18,7 @@ from terakoya.domain.tasks import FINAL_STATES, TaskState
 from terakoya.exceptions import Conflict, DocumentNotFound
 from terakoya.storage.collection_repository import SqlCollections, find_collection_row
 from terakoya.storage.database import forget_deleted, reading, writing
+from terakoya.storage.evaluation_repository import forget_document
 from terakoya.storage.files import move_file_durably, new_id, sync_directory
 from terakoya.storage.passage_repository import SqlPassages, passage_row, shown_title
 from terakoya.storage.tables import DocumentRow, DocumentTextRow, IndexDeletionRow, PassageRow, TaskRow
@@ -154,6 +155,7 @@ class SqlDocumentRepository(SqlCollections, SqlPassages):
         with writing(self._engine) as session:
             row = _find(session, document_id)
             session.add(IndexDeletionRow(document_id=row.id, collection_id=row.collection_id))
+            forget_document(session, row.collection_id, row.id)
             session.delete(row)
         forget_deleted(self._engine)
         shutil.rmtree(self._data_dir.document(document_id), ignore_errors=True)

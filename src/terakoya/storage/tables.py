@@ -140,6 +140,7 @@ class CollectionRow(Base):
     dimension: Mapped[int]
     average_length: Mapped[float]
     created_at: Mapped[datetime]
+    retrieval: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
 
 
 class DocumentRow(Base):
@@ -226,3 +227,33 @@ class ProbeRow(Base):
     probe: Mapped[str] = mapped_column(String(80))
     created_at: Mapped[datetime]
     result: Mapped[dict[str, Any]]
+
+
+class QuestionSetRow(Base):
+    """Questions to a collection with what answers them. They name documents but do not hold them there."""
+
+    __tablename__ = "question_sets"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    collection_id: Mapped[str] = mapped_column(String(40), index=True)
+    name: Mapped[str] = mapped_column(String(200))
+    name_key: Mapped[str] = mapped_column(String(400), unique=True)
+    origin: Mapped[str] = mapped_column(String(40))
+    created_at: Mapped[datetime]
+    questions: Mapped[list[Any]] = mapped_column(JSON)
+
+
+class EvaluationRow(Base):
+    """What an evaluation found; while its task works there is no row yet."""
+
+    __tablename__ = "evaluations"
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    task_id: Mapped[str] = mapped_column(String(40), unique=True)
+    collection_id: Mapped[str] = mapped_column(String(40), index=True)
+    question_set_id: Mapped[str] = mapped_column(String(40))
+    kind: Mapped[str] = mapped_column(String(40))
+    created_at: Mapped[datetime]
+    report: Mapped[dict[str, Any]]
+    questions: Mapped[list[Any]] = mapped_column(JSON)
+    """Figures of each question, without its text."""

@@ -24,6 +24,7 @@ from terakoya.api import (
     openai_rerank,
     rag_answers,
     rag_documents,
+    rag_evaluation,
     system,
     tasks,
     training,
@@ -60,7 +61,7 @@ def create_app(container: Container) -> FastAPI:
     app.state.access = access_for(settings)
     errors.install(app)
     for part in (
-        *(training, chains, tasks, datasets, rag_documents, rag_answers, models),
+        *(training, chains, tasks, datasets, rag_documents, rag_answers, rag_evaluation, models),
         *(openai, openai_completions, openai_embeddings, openai_rerank, system, login, pages),
     ):
         app.include_router(part.router)

@@ -96,6 +96,11 @@ def show_ask(request: Request, models: Models) -> HTMLResponse:
     return render(request, "ask.html", models=[model for model in talkers(models.list()) if model.has_files])
 
 
+@router.get("/evaluate")
+def show_evaluate(request: Request, models: Models) -> HTMLResponse:
+    return render(request, "evaluate.html", models=talkers(models.list()))
+
+
 @router.get("/chat")
 def show_chat(request: Request, models: Models) -> HTMLResponse:
     return render(request, "chat.html", models=talkers(models.list()))

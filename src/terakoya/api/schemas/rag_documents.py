@@ -3,17 +3,42 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from terakoya.api.schemas.datasets import ResourceName
 from terakoya.domain.documents import CollectionInfo, DocumentInfo, DocumentStatus, Language
+from terakoya.domain.retrieval import MAX_CANDIDATES, MAX_RRF_K, MIN_CANDIDATES, Fusion, RetrievalSettings
 
 
 class NewCollection(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: ResourceName
+
+
+class RetrievalView(BaseModel):
+    """How a collection is searched."""
+
+    model_config = ConfigDict(extra="forbid", from_attributes=True)
+
+    fusion: Fusion = "dbsf"
+    """"dbsf" by the distribution of scores, "rrf" by rank, "weighted" by scores brought to 0..1."""
+    dense_weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """Share of the search by meaning; the rest is that of the search by words."""
+    rrf_k: Annotated[int, Field(ge=1, le=MAX_RRF_K)] = 60
+    candidates: Annotated[int, Field(ge=MIN_CANDIDATES, le=MAX_CANDIDATES)] = 50
+    """Passages that each of the two searches hands to the fusion."""
+
+    def settings(self) -> RetrievalSettings:
+        return RetrievalSettings.of(self.model_dump())
+
+
+class CollectionChange(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    retrieval: RetrievalView
 
 
 class CollectionView(BaseModel):
@@ -26,6 +51,7 @@ class CollectionView(BaseModel):
     dimension: int
     documents: int
     passages: int
+    retrieval: RetrievalView
     created_at: datetime
 
     @classmethod

@@ -86,7 +86,7 @@ class AnswerEngine:
     async def _find(self, question: Question, trace: QueryTrace) -> Retrieved:
         with trace.stage("retrieve"):
             found = await self._retriever.search(
-                question.collection, question.text, limit=CANDIDATES, candidates=CANDIDATES
+                question.collection, question.text, limit=CANDIDATES, settings=question.collection.retrieval
             )
         trace.found(found.language.value, found.hits, found.seconds)
         return found

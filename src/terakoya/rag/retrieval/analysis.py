@@ -16,7 +16,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING
 
 from terakoya.domain.documents import Language, Terms
-from terakoya.rag.retrieval.words import UNSPACED, words
+from terakoya.rag.retrieval.words import STOP_WORDS, UNSPACED, words
 
 if TYPE_CHECKING:
     from sudachipy import Dictionary, Tokenizer
@@ -30,6 +30,8 @@ _SURROGATES = re.compile(r"[\ud800-\udfff]")
 _HIRAGANA = re.compile(r"[\u3041-\u3096]")
 _LOWERCASE = re.compile(r"[a-z]")
 _HIRAGANA_PAIR = re.compile(r"[\u3041-\u3096]{2}")
+_NOUNS = frozenset(("名詞", "接頭辞", "接尾辞"))
+_KEY_WORD = re.compile(r"(?=.*\w)[\w.'\u2019+-]{2,}|\d+")
 _NOT_CONTENT = frozenset(("助詞", "助動詞", "代名詞", "補助記号", "記号", "空白"))
 """Parts of speech that say nothing of the matter: particles, auxiliaries, pronouns (with "what" and "where"), signs."""
 
@@ -42,6 +44,16 @@ def terms_of(text: str) -> Terms:
     """
     normal = unicodedata.normalize("NFKC", _SURROGATES.sub(" ", text)).casefold()
     return dict(Counter(map(_term_id, _terms(normal))))
+
+
+def key_words(text: str) -> tuple[str, ...]:
+    """Return what a text is about as it writes it, in order, each once: Japanese nouns with their neighbours as one
+    word, other words that are no stop words, numbers.
+    """
+    found: dict[str, str] = {}
+    for run in _runs(unicodedata.normalize("NFKC", _SURROGATES.sub(" ", text))):
+        found.setdefault(run.casefold(), run)
+    return tuple(found.values())
 
 
 def language_of(text: str) -> Language:
@@ -64,6 +76,25 @@ def _terms(text: str) -> Iterator[str]:
                 yield morpheme.normalized_form()
     for run in _UNSPACED_RUN.findall(text):
         yield from _grams(run)
+
+
+def _runs(text: str) -> Iterator[str]:
+    """Yield nouns that follow each other as one, and words of other scripts."""
+    for line in text.splitlines():
+        run = ""
+        for start in range(0, len(line), _SLICE):
+            for morpheme in _tools().tokenizer.tokenize(line[start : start + _SLICE]):
+                surface = morpheme.surface()
+                if _UNSPACED_RUN.search(surface) and morpheme.part_of_speech()[0] in _NOUNS:
+                    run += surface
+                    continue
+                if len(run) > 1:
+                    yield run
+                run = ""
+                if _KEY_WORD.fullmatch(surface) and surface.casefold() not in STOP_WORDS:
+                    yield surface
+        if len(run) > 1:
+            yield run
 
 
 def _is_content(part_of_speech: Sequence[str]) -> bool:

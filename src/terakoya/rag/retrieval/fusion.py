@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from terakoya.domain.documents import StoreHit
-from terakoya.exceptions import InvalidConfig
+from terakoya.domain.retrieval import RetrievalSettings
 
-RRF_K = 60
-"""As in the paper; Qdrant counts ranks from 0 and calls it 61."""
+DEFAULT = RetrievalSettings()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,17 +24,15 @@ class Fused:
     sparse_rank: int | None = None
 
 
-def fuse(dense: Sequence[StoreHit], sparse: Sequence[StoreHit], method: str = "dbsf") -> list[Fused]:
+def fuse(dense: Sequence[StoreHit], sparse: Sequence[StoreHit], settings: RetrievalSettings = DEFAULT) -> list[Fused]:
     """Join two lists, each best first, into one, best first; equal scores keep the order of their ids.
 
-    Raises: InvalidConfig on a method that is not in ``METHODS``.
+    Weights are relative to the even one: with halves, a score is the plain sum of what the two lists give.
     """
-    if method not in METHODS:
-        raise InvalidConfig(f"there is no fusion {method!r}; choose one of {', '.join(METHODS)}")
     totals: dict[str, float] = {}
-    for hits in (dense, sparse):
-        for hit, share in zip(hits, METHODS[method]([hit.score for hit in hits]), strict=True):
-            totals[hit.id] = totals.get(hit.id, 0.0) + share
+    for hits, weight in ((dense, settings.dense_weight), (sparse, 1 - settings.dense_weight)):
+        for hit, share in zip(hits, _shares([hit.score for hit in hits], settings), strict=True):
+            totals[hit.id] = totals.get(hit.id, 0.0) + 2 * weight * share
     by_dense, by_sparse = _places(dense), _places(sparse)
     missing = (None, None)
     fused = [
@@ -67,12 +64,18 @@ def min_max(scores: Sequence[float]) -> list[float]:
     return [(score - low) / (high - low) for score in scores]
 
 
-def rrf(scores: Sequence[float], k: int = RRF_K) -> list[float]:
-    """Return 1 / (k + rank), whatever the scores are. Source: Cormack, Clarke and Büttcher 2009."""
+def rrf(scores: Sequence[float], k: int) -> list[float]:
+    """Return 1 / (k + rank), whatever the scores are; Qdrant counts ranks from 0 and calls 60 its 61.
+
+    Source: Cormack, Clarke and Büttcher 2009.
+    """
     return [1 / (k + rank) for rank in range(1, len(scores) + 1)]
 
 
-METHODS: Mapping[str, Callable[[Sequence[float]], list[float]]] = {"dbsf": dbsf, "min_max": min_max, "rrf": rrf}
+def _shares(scores: Sequence[float], settings: RetrievalSettings) -> list[float]:
+    if settings.fusion == "rrf":
+        return rrf(scores, settings.rrf_k)
+    return dbsf(scores) if settings.fusion == "dbsf" else min_max(scores)
 
 
 def _places(hits: Sequence[StoreHit]) -> dict[str, tuple[float, int]]:

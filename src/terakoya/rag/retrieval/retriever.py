@@ -14,14 +14,14 @@ import numpy as np
 
 from terakoya.domain.document_ports import DocumentRepository, Embedder, VectorStore
 from terakoya.domain.documents import CollectionInfo, Hit, Language, Passage, StoreHit, Terms, Vector
+from terakoya.domain.retrieval import MAX_CANDIDATES, RetrievalSettings
 from terakoya.exceptions import InvalidConfig, InvalidQuery, Unavailable
 from terakoya.rag.retrieval.analysis import language_of, terms_of
-from terakoya.rag.retrieval.fusion import Fused, fuse
+from terakoya.rag.retrieval.fusion import DEFAULT, Fused, fuse
 from terakoya.rag.retrieval.sparse import query_vector
 
 MAX_QUERY = 8_000
 """Characters: some ten times what the embedder reads."""
-MAX_CANDIDATES = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,19 +59,16 @@ class Retriever:
         query: str,
         *,
         limit: int = 10,
-        candidates: int = 50,
-        fusion: str = "dbsf",
+        settings: RetrievalSettings = DEFAULT,
         document_ids: Sequence[str] | None = None,
     ) -> Retrieved:
-        """Return the best ``limit`` passages of ready documents.
+        """Return the best ``limit`` passages of ready documents; each of the two searches finds as many at least.
 
-        ``candidates``: how many each of the two searches hands to the fusion.
-        Raises: InvalidQuery; InvalidConfig on a bound or an unknown fusion; RAGError without an index; Unavailable.
+        Raises: InvalidQuery; InvalidConfig on a limit out of its range; RAGError without an index; Unavailable.
         """
-        if not 1 <= limit <= candidates <= MAX_CANDIDATES:
-            raise InvalidConfig(
-                f"a search needs 1 <= limit <= candidates <= {MAX_CANDIDATES}; got {limit!r} and {candidates!r}"
-            )
+        if not 1 <= limit <= MAX_CANDIDATES:
+            raise InvalidConfig(f"a search returns 1 to {MAX_CANDIDATES:,} passages; got {limit!r}")
+        candidates = max(limit, settings.candidates)
         text = _checked(query)
         run = _Search(self._store, self._embedder, collection, text, candidates, document_ids)
         if collection.passages == 0:
@@ -81,7 +78,7 @@ class Retriever:
         (vector, dense), (terms, sparse) = await run.both()
         self._refuse_incomplete(collection)  # it may have been taken away meanwhile
         with run.stage("fuse"):
-            fused = fuse(dense, sparse, fusion)
+            fused = fuse(dense, sparse, settings)
         with run.stage("fetch"):
             hits = await asyncio.to_thread(self._fetch, fused, limit)
         return Retrieved(text, language_of(text), terms, vector, hits, run.seconds)

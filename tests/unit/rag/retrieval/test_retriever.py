@@ -13,6 +13,7 @@ import pytest
 
 from rag_stand_ins import DIMENSION, WordEmbedder
 from terakoya.domain.documents import CollectionInfo, IndexPoint, Language, Passage, Vector
+from terakoya.domain.retrieval import FUSIONS, Fusion, RetrievalSettings
 from terakoya.exceptions import InvalidConfig, InvalidQuery, RAGError, Unavailable
 from terakoya.rag.retrieval.analysis import terms_of
 from terakoya.rag.retrieval.retriever import MAX_QUERY, Retriever
@@ -112,11 +113,13 @@ async def test_the_passage_that_fits_is_first_with_its_title_and_ranks(library: 
     assert np.linalg.norm(found.query_vector) == pytest.approx(1.0, abs=1e-5)
 
 
-@pytest.mark.parametrize("fusion", ["dbsf", "rrf", "min_max"])
-async def test_a_model_number_is_found_by_every_fusion(library: Library, fusion: str) -> None:
+@pytest.mark.parametrize("fusion", FUSIONS)
+async def test_a_model_number_is_found_by_every_fusion(library: Library, fusion: Fusion) -> None:
     await library.add("Rules", RULES)
     await library.add("Manual", MANUAL)
-    found = await library.retriever.search(library.collection, "KX200 batteries", limit=1, fusion=fusion)
+    found = await library.retriever.search(
+        library.collection, "KX200 batteries", limit=1, settings=RetrievalSettings(fusion)
+    )
     assert [hit.passage.text for hit in found.hits] == MANUAL[:1]
 
 
@@ -180,16 +183,22 @@ async def test_the_longest_question_is_answered(library: Library) -> None:
     assert (await library.retriever.search(library.collection, "返品" * (MAX_QUERY // 2))).hits
 
 
-@pytest.mark.parametrize("bounds", [{"limit": 0}, {"limit": 60}, {"candidates": 1001}, {"limit": 5, "candidates": 4}])
-async def test_bounds_are_kept(library: Library, bounds: dict[str, int]) -> None:
-    with pytest.raises(InvalidConfig, match="1 <= limit <= candidates"):
-        await library.retriever.search(library.collection, "返品", **bounds)
+@pytest.mark.parametrize("limit", [0, 1001])
+async def test_bounds_are_kept(library: Library, limit: int) -> None:
+    with pytest.raises(InvalidConfig, match="1 to 1,000 passages"):
+        await library.retriever.search(library.collection, "返品", limit=limit)
 
 
-async def test_an_unknown_fusion_is_refused(library: Library) -> None:
+async def test_weights_decide_which_search_counts(library: Library) -> None:
     await library.add("Rules", RULES)
-    with pytest.raises(InvalidConfig, match="choose one of"):
-        await library.retriever.search(library.collection, "返品", fusion="best")
+    found = [
+        await library.retriever.search(library.collection, "返品", settings=RetrievalSettings("weighted", weight))
+        for weight in (0.0, 1.0)
+    ]
+    by_words, by_meaning = ({hit.passage.text: hit.score for hit in one.hits} for one in found)
+    assert by_words[RULES[0]] == 2.0
+    assert by_words[RULES[1]] == 0.0
+    assert by_meaning[RULES[0]] == 2.0
 
 
 async def test_a_model_server_that_is_not_there_is_said(library: Library) -> None:
