@@ -14,6 +14,7 @@ import terakoya
 from terakoya.cli import chains, datasets, documents, evaluate, models, runs, tasks
 from terakoya.cli.ask import ask
 from terakoya.cli.chat import chat
+from terakoya.cli.compare import compare
 from terakoya.cli.demo import demo
 from terakoya.cli.doctor import doctor
 from terakoya.cli.output import print_error, remark
@@ -45,6 +46,7 @@ app.add_typer(documents.app, name="documents")
 app.add_typer(evaluate.app, name="evaluate")
 app.command("ask", help=_("Ask the documents; the answer has citations, or says that they do not hold it."))(ask)
 app.command("chat", help=_("Talk with a model: at the terminal, or one question by --prompt or a pipe."))(chat)
+app.command("compare", help=_("Put one prompt to several models and show their answers."))(compare)
 app.command("demo", help=_("Go the whole way once with samples: train, chat, index documents, ask them."))(demo)
 app.command("doctor", help=_("Show what this machine offers and what stands in the way."))(doctor)
 

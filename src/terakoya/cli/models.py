@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from terakoya.cli.compare import compare
 from terakoya.cli.output import (
     JsonOption,
     YesOption,
     json_wanted,
+    print_fields,
     print_info,
     print_json,
     print_table,
@@ -22,6 +23,7 @@ from terakoya.cli.output import (
 from terakoya.cli.texts import _
 
 app = typer.Typer(help=_("Models: the ones pulled and the ones tuned."), no_args_is_help=True, rich_markup_mode=None)
+app.command("compare", help=_("Put one prompt to several models and show their answers."))(compare)
 ModelArgument = Annotated[str, typer.Argument(help=_("Name or id of the model."), show_default=False)]
 
 
@@ -36,15 +38,17 @@ def list_models(json_output: JsonOption = False) -> None:
         return
     names = {model["id"]: model["name"] for model in models}
     print_table(
-        (_("name"), _("kind"), _("made from"), _("parameters"), _("size"), _("licence")),
+        (_("name"), _("kind"), _("made from"), _("parameters"), _("size"), _("licence"), _("stage"), _("tags")),
         [
             (
                 model["name"],
                 model["kind"],
                 names.get(model["parent_id"], model["parent_id"]),
-                f"{model['parameters'] / 1e6:,.1f} M",
-                size_text(model["size_bytes"]),
+                f"{model['parameters'] / 1e6:,.1f} M" if model["parameters"] else "",
+                size_text(model["size_bytes"]) if model["size_bytes"] else "",
                 model["license"],
+                model["stage"],
+                ", ".join(model["tags"]),
             )
             for model in models
         ],
@@ -58,7 +62,18 @@ def show(model: ModelArgument, json_output: JsonOption = False) -> None:
 
     with connect() as connection:
         info = connection.client.models.get(model)
-    print_info(info)
+    if json_wanted():
+        print_json(info)
+        return
+    said = {name: value for name, value in info.items() if name not in ("card", "history", "lineage")}
+    print_fields({"line": _line(info["history"])} | said | {"card": info["card"]})
+
+
+def _line(history: list[dict[str, Any]]) -> str:
+    """Such as "base (base) -> tuned (adapter, task_1) -> tuned-merged (merged, task_2)"."""
+    return " -> ".join(
+        f"{step['name']} ({', '.join(part for part in (step['kind'], step['task_id']) if part)})" for step in history
+    )
 
 
 @app.command("card", help=_("Print a model's card: its origin, data, settings, scores, licence and limits."))
@@ -107,7 +122,7 @@ def pull(
         marker.touch()
 
 
-@app.command("mark", help=_("Say something of a model: notes, tags, a stage, the engine that answers."))
+@app.command("mark", help=_("Say something of a model: notes, tags, a stage, its licence, the engine that answers."))
 def mark(
     model: ModelArgument,
     notes: Annotated[str | None, typer.Option(help=_("Notes, in place of those there are."))] = None,
@@ -116,11 +131,12 @@ def mark(
     ] = None,
     stage: Annotated[str | None, typer.Option(help=_("draft or approved."))] = None,
     engine: Annotated[str | None, typer.Option(help=_("auto, llama.cpp or pytorch."))] = None,
+    license: Annotated[str | None, typer.Option(help=_("Its licence, where its source does not say."))] = None,
     json_output: JsonOption = False,
 ) -> None:
     from terakoya.cli.connection import connect
 
-    marks = {"notes": notes, "tags": tag, "stage": stage, "engine": engine}
+    marks = {"notes": notes, "tags": tag, "stage": stage, "engine": engine, "license": license}
     with connect() as connection:
         given = {name: value for name, value in marks.items() if value is not None}
         print_info(connection.client.models.mark(model, **given))
@@ -209,43 +225,3 @@ def delete(
             typer.confirm(_("Delete model %(name)s?", name=info["name"]), abort=True, err=True)
         connection.client.models.delete(info["id"])
     print_json({"deleted": info["id"]}) if json_wanted() else remark(_("Deleted %(name)s.", name=info["name"]))
-
-
-@app.command("compare", help=_("Put one prompt to several models and show their answers."))
-def compare(
-    prompt: Annotated[str, typer.Argument(help=_("What to ask."), show_default=False)],
-    models: Annotated[list[str], typer.Argument(help=_("Names or ids of models."), show_default=False)],
-    max_tokens: Annotated[int, typer.Option(help=_("Length of an answer at most."), min=1)] = 128,
-    temperature: Annotated[float, typer.Option(help=_("0 always takes the likeliest word."), min=0.0)] = 0.0,
-    system: Annotated[str | None, typer.Option(help=_("Instruction before the prompt."))] = None,
-    seed: Annotated[int | None, typer.Option(help=_("Seed for temperatures above 0."), min=0)] = None,
-    json_output: JsonOption = False,
-) -> None:
-    from terakoya.cli.connection import connect
-
-    with connect() as connection:
-        names = {info["id"]: info["name"] for info in connection.client.models.list()}
-        events = connection.client.compare(
-            prompt, models, max_tokens=max_tokens, temperature=temperature, system=system, seed=seed
-        )
-        failed = _print_answers(events, names)
-    if failed:
-        raise typer.Exit(1)
-
-
-def _print_answers(events: Iterable[dict[str, Any]], names: dict[str, str]) -> bool:
-    """Print each answer when it is complete; under ``--json`` each event. Returns whether one failed."""
-    answers: dict[str, str] = {}
-    failed = False
-    for event in events:
-        failed = failed or "error" in event
-        if json_wanted():
-            print_json(event)
-            continue
-        model = event["model"]
-        answers[model] = answers.get(model, "") + event.get("delta", "")
-        if event.get("finished"):
-            say(f"[{names.get(model, model)}]\n{answers[model].strip()}\n")
-        elif "error" in event:
-            remark(_("%(name)s: %(error)s", name=names.get(model, model), error=event["error"]))
-    return failed

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
+
+STAGES = ("draft", "approved")
+"""Of a model: as it came, or looked at and found good by somebody."""
 
 
 class ModelKind(StrEnum):
@@ -56,6 +61,21 @@ class ModelInfo:
     """Which is to answer for it: "auto", "llama.cpp" or "pytorch"."""
 
     @property
+    def data_sha256(self) -> str | None:
+        """Of the rows that a run of ours tuned it on."""
+        dataset = self.card.get("dataset") or {}
+        return dataset.get("sha256")
+
+    @property
+    def configuration_sha256(self) -> str | None:
+        """Of the configuration of that run: same settings, same hash, whatever they are called."""
+        configuration = self.card.get("configuration")
+        if configuration is None:
+            return None
+        settings = json.dumps(configuration, sort_keys=True, ensure_ascii=False)
+        return hashlib.sha256(settings.encode()).hexdigest()
+
+    @property
     def can_answer(self) -> bool:
         """Whether it writes text: what can be chatted with."""
         if self.kind is ModelKind.EXTERNAL:
@@ -94,6 +114,7 @@ class ModelMarks:
     tags: tuple[str, ...] | None = None
     stage: str | None = None
     engine: str | None = None
+    license: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

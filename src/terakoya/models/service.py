@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import time
 from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
@@ -16,11 +17,12 @@ from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind, ModelMar
 from terakoya.domain.names import check_name, did_you_mean, name_key
 from terakoya.domain.ports import ModelRepository, TaskQueue
 from terakoya.domain.tasks import Launch, Task, TaskKind
-from terakoya.exceptions import AppException, Conflict, InvalidConfig, NotFound
+from terakoya.exceptions import Conflict, InvalidConfig, NotFound
 from terakoya.models.adapter_base import check_base, declared_base, named_model
 from terakoya.models.artifacts import check_mergeable, loader_type_of
 from terakoya.models.client import AnswerPart
 from terakoya.models.hub import HUB_TOKEN, HubAccess
+from terakoya.models.side_by_side import side_by_side
 from terakoya.models.sources import FolderSource, HubSource, Source, WheelSource, resolve_source
 from terakoya.models.wire import AS_USUAL, Reranked, Sampling, artifact_to_json
 
@@ -91,6 +93,8 @@ class ModelService:
     def mark(self, id_or_name: str, marks: ModelMarks) -> ModelInfo:
         """Keep what people say of a model. Raises: ModelNotFound; InvalidConfig for an engine it cannot have."""
         info = self._repository.find(id_or_name)
+        if marks.license is not None and not info.has_files:
+            raise InvalidConfig(f"the licence of {info.name!r} is in the administrator's file of endpoints")
         if marks.engine not in (None, "auto") and not info.has_files:
             raise InvalidConfig(f"{info.name!r} answers elsewhere, where no engine can be chosen")
         if marks.engine not in (None, "auto") and not info.can_answer:
@@ -98,7 +102,7 @@ class ModelService:
         return self._repository.mark(id_or_name, marks)
 
     def delete(self, id_or_name: str) -> None:
-        """Raises: ModelNotFound; Conflict if another model is built on it or an unfinished task uses it."""
+        """Raises: ModelNotFound; Conflict if a model is built on it, or a collection or unfinished task uses it."""
         self._repository.delete(id_or_name)
 
     def lineage(self, info: ModelInfo) -> Sequence[str]:
@@ -253,22 +257,31 @@ class ModelService:
         system: str | None = None,
         seed: int | None = None,
     ) -> AsyncGenerator[dict[str, Any], None]:
-        """Yield the events of each model's answer, one model after the other; everything is checked before the first.
+        """Yield the events of the models' answers as they are written, all at once; everything is checked before the
+        first. Closing it stops the work.
 
-        Events: ``{"model": id, "delta"}`` (at once an empty one), ``{"model", "finished": true, "tokens", "seconds",
-        "reason"}``, or ``{"model", "error", "code"}``, after which the next model goes on.
+        Events: ``{"model": id, "delta"}`` (at once an empty one of each), ``{"model", "finished": true, "tokens",
+        "seconds", "reason"}``, or ``{"model", "error", "code"}``, after which the others go on. A model that finds no
+        memory beside the others answers when one of them has ended.
         Raises: InvalidConfig, ModelNotFound, ModelLoadError, all in place of the first event.
         """
         _check_question(prompt, model_ids, max_new_tokens=max_new_tokens, temperature=temperature, system=system)
         artifacts = [await asyncio.to_thread(self._talker, model) for model in model_ids]
+        if len({artifact.info.id for artifact in artifacts}) != len(artifacts):
+            raise InvalidConfig(f"different models can be compared; of {list(model_ids)!r} two are the same one")
         messages = [Message("system", system)] if system else []
         messages.append(Message("user", prompt))
         for artifact in artifacts:
             yield {"model": artifact.info.id, "delta": ""}
-            answer = self._answer(artifact, messages, max_new_tokens, temperature, seed or 0)
-            async with contextlib.aclosing(answer):
-                async for event in answer:
-                    yield {"model": artifact.info.id} | event
+        answers = {
+            artifact.info.id: functools.partial(
+                self._answer, artifact, messages, max_new_tokens, temperature, seed or 0
+            )
+            for artifact in artifacts
+        }
+        async with contextlib.aclosing(side_by_side(answers, "model")) as events:
+            async for event in events:
+                yield event
 
     async def chat(
         self,
@@ -345,16 +358,13 @@ class ModelService:
         parts = self._client.stream(
             artifact, messages, max_new_tokens=max_new_tokens, temperature=temperature, seed=seed
         )
-        try:
-            async with contextlib.aclosing(parts):
-                async for part in parts:
-                    if part.reason is None:
-                        yield {"delta": part.delta}
-                    else:
-                        seconds = round(time.monotonic() - started, 3)
-                        yield {"finished": True, "tokens": part.tokens, "seconds": seconds, "reason": part.reason}
-        except AppException as error:
-            yield {"error": str(error), "code": error.code}
+        async with contextlib.aclosing(parts):
+            async for part in parts:
+                if part.reason is None:
+                    yield {"delta": part.delta}
+                else:
+                    seconds = round(time.monotonic() - started, 3)
+                    yield {"finished": True, "tokens": part.tokens, "seconds": seconds, "reason": part.reason}
 
 
 def _check_question(

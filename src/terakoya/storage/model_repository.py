@@ -18,7 +18,7 @@ from terakoya.storage.database import reading, writing
 from terakoya.storage.files import DataDir, new_id
 from terakoya.storage.manifest import verify_manifest
 from terakoya.storage.model_store import StoredContent, place, remove, store_lock
-from terakoya.storage.tables import ModelRow
+from terakoya.storage.tables import CollectionRow, ModelRow
 from terakoya.storage.usage import tasks_using
 
 
@@ -102,7 +102,7 @@ class SqlModelRepository:
     def mark(self, id_or_name: str, marks: ModelMarks) -> ModelInfo:
         with writing(self._engine) as session:
             row = find_model_row(session, id_or_name)
-            for name in ("notes", "stage", "engine"):
+            for name in ("notes", "stage", "engine", "license"):
                 if (value := getattr(marks, name)) is not None:
                     setattr(row, name, value)
             if marks.tags is not None:
@@ -122,10 +122,20 @@ class SqlModelRepository:
                 children = session.scalars(select(ModelRow.name).where(ModelRow.parent_id == row.id)).all()
                 if children:
                     raise Conflict(
-                        f"the model {row.name!r} is what {', '.join(map(repr, children))} is built on; delete that"
+                        f"the model {row.name!r} is what {', '.join(map(repr, children))} "
+                        f"{'is' if len(children) == 1 else 'are'} built on; delete that first"
                     )
                 if users := tasks_using(session, row.id, row.name, keys=frozenset({"model", "model_id", "parent_id"})):
                     raise Conflict(f"the model {row.name!r} is needed by the unfinished task {users[0]!r}; cancel it")
+                pinned = (
+                    select(CollectionRow.name).where(CollectionRow.embedder_id == row.id).order_by(CollectionRow.name)
+                )
+                if collections := session.scalars(pinned).all():
+                    raise Conflict(
+                        f"the embedder {row.name!r} is what {_listed(collections)} of documents "
+                        f"{'was' if len(collections) == 1 else 'were'} embedded with; without it they cannot be asked: "
+                        "delete them first"
+                    )
                 session.delete(row)
                 session.flush()
                 sharing = select(func.count()).where(ModelRow.content_sha256 == row.content_sha256)
@@ -219,6 +229,11 @@ def model_info(row: ModelRow) -> ModelInfo:
         engine=row.engine,
         card=row.card,
     )
+
+
+def _listed(collections: Sequence[str]) -> str:
+    names = ", ".join(map(repr, collections))
+    return f"the collection {names}" if len(collections) == 1 else f"the collections {names}"
 
 
 def _of_task(session: Session, task_id: str) -> ModelRow | None:

@@ -11,7 +11,8 @@ from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
 from terakoya.api.dependencies import ContainerDep, Datasets, Models, SettingsDep, Training
 from terakoya.api.machine import model_server_view, system_view
-from terakoya.domain.models import ModelInfo
+from terakoya.api.schemas.models import lineage
+from terakoya.domain.models import STAGES, ModelInfo
 from terakoya.models.sources import STARTERS
 from terakoya.rag.indexing.parsers import known_suffixes
 from terakoya.training.adapters import ADAPTERS
@@ -67,8 +68,16 @@ def show_models(request: Request, models: Models) -> HTMLResponse:
     known = models.list()
     names = {model.name for model in known} | {model.source for model in known}
     missing = [starter for starter in STARTERS if starter not in names]
-    bases = [model for model in known if model.can_be_tuned]
-    return render(request, "models.html", tree=lineage_tree(known), missing_starters=missing, bases=bases)
+    return render(
+        request,
+        "models.html",
+        tree=lineage_tree(known),
+        missing_starters=missing,
+        bases=[model for model in known if model.can_be_tuned],
+        known={model.id: model for model in known},
+        lineage_of=lineage_of,
+        stages=STAGES,
+    )
 
 
 @router.get("/try")
@@ -142,6 +151,11 @@ def lineage_tree(models: Sequence[ModelInfo]) -> list[LineageNode]:
         parent = nodes.get(node.model.parent_id or "")
         (parent.children if parent is not None else roots).append(node)
     return roots
+
+
+def lineage_of(info: ModelInfo, known: Mapping[str, ModelInfo]) -> list[ModelInfo]:
+    """Return the models from the one it all began with down to this one."""
+    return [known[id] for id in lineage(info, known) if id in known]
 
 
 def talkers(models: Sequence[ModelInfo]) -> list[ModelInfo]:

@@ -75,14 +75,15 @@ async def events(house: House, prompt: str, models: list[str], **options: Any) -
     return [event async for event in house.service.compare(prompt, models, **options)]
 
 
-async def test_each_model_answers_in_turn_and_says_when_it_is_done(house: House) -> None:
+async def test_the_models_answer_side_by_side_and_each_says_when_it_is_done(house: House) -> None:
     base = house.add("base")
     tuned = house.add("tuned", parent=base)
     got = await events(house, "hello", ["base", tuned.id], max_new_tokens=9, system="Be kind.", seed=4)
-    assert [event["model"] for event in got] == [base.id] * 4 + [tuned.id] * 4
-    assert "".join(event.get("delta", "") for event in got[:4]) == "base: hello"
-    assert got[3].keys() == {"model", "finished", "tokens", "seconds", "reason"}
-    assert got[3]["tokens"] == 2
+    assert got[:2] == [{"model": base.id, "delta": ""}, {"model": tuned.id, "delta": ""}]
+    of_base = [event for event in got if event["model"] == base.id]
+    assert "".join(event.get("delta", "") for event in of_base) == "base: hello"
+    assert of_base[3].keys() == {"model", "finished", "tokens", "seconds", "reason"}
+    assert of_base[3]["tokens"] == 2
     name, messages, options = house.client.asked[1]
     assert name == "tuned"
     assert messages == [Message("system", "Be kind."), Message("user", "hello")]
@@ -93,8 +94,9 @@ async def test_one_model_that_fails_does_not_end_the_others(house: House) -> Non
     broken, good = house.add("broken"), house.add("good")
     got = await events(house, "hello", ["broken", "good"])
     assert {"model": broken.id, "error": "it broke", "code": "model_load_error"} in got
-    assert got[-1]["model"] == good.id
-    assert got[-1]["finished"]
+    assert {event["model"] for event in got if event.get("finished")} == {good.id}
+    with pytest.raises(InvalidConfig, match="two are the same"):
+        await events(house, "hello", ["good", good.id])
 
 
 async def test_an_unknown_model_is_an_error_before_anyone_answers(house: House) -> None:

@@ -9,6 +9,7 @@ from sqlalchemy import Engine
 from terakoya.domain.models import ModelKind
 from terakoya.domain.tasks import NewModel, TaskKind, TaskState
 from terakoya.exceptions import Conflict, InvalidConfig, ModelLoadError, ModelNotFound, UnsafeArtifact
+from terakoya.storage.document_repository import SqlDocumentRepository
 from terakoya.storage.files import DataDir
 from terakoya.storage.garbage import collect_garbage
 from terakoya.storage.model_repository import SqlModelRepository
@@ -81,6 +82,49 @@ def test_a_name_that_could_not_stand_in_an_address_is_refused(
 ) -> None:
     with pytest.raises(InvalidConfig, match="name"):
         models.save_model(replace(new_model(), name=name))
+
+
+def test_the_same_weights_under_another_readme_are_on_the_disk_once(
+    models: SqlModelRepository, new_model: Make, data_dir: DataDir
+) -> None:
+    weights = b"w" * (1 << 20)
+    first, other = new_model("first", weights=weights), new_model("second", weights=weights)
+    (other.directory / "README.md").write_text("# Another")
+    models.save_model(first)
+    models.save_model(other)
+    paths = [models.load_model(name).path / "model.safetensors" for name in ("first", "second")]
+    assert paths[0].parent != paths[1].parent
+    assert paths[0].samefile(paths[1])
+    models.delete("first")
+    assert models.load_model("second").path == paths[1].parent
+
+
+def test_damaged_weights_of_another_model_are_not_shared(
+    models: SqlModelRepository, new_model: Make, data_dir: DataDir
+) -> None:
+    weights = b"w" * (1 << 20)
+    models.save_model(new_model("first", weights=weights))
+    damaged = models.load_model("first").path / "model.safetensors"
+    damaged.unlink()
+    damaged.write_bytes(b"x" * (1 << 20))
+    other = new_model("second", weights=weights)
+    (other.directory / "README.md").write_text("# Another")
+    models.save_model(other)
+    assert (models.load_model("second").path / "model.safetensors").read_bytes() == weights
+
+
+def test_an_embedder_that_a_collection_is_pinned_to_is_not_deleted(
+    models: SqlModelRepository, new_model: Make, engine: Engine, data_dir: DataDir
+) -> None:
+    embedder = models.save_model(replace(new_model("embedder"), kind="embedder"))
+    collections = SqlDocumentRepository(engine, data_dir)
+    collection = collections.add_collection(
+        "handbook", embedder_id=embedder.id, embedder_sha256=embedder.content_sha256, dimension=3
+    )
+    with pytest.raises(Conflict, match="the collection 'handbook' of documents was embedded with"):
+        models.delete("embedder")
+    collections.delete_collection(collection.id)
+    models.delete("embedder")
 
 
 def test_the_same_bytes_under_two_names_share_a_directory_until_both_are_gone(

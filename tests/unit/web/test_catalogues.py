@@ -12,7 +12,7 @@ from terakoya.api.machine import protections
 from terakoya.config import Settings
 from terakoya.data.problems import PROBLEMS
 from terakoya.domain.events import INTERRUPTED, RESTARTED, WAITING, Phase
-from terakoya.domain.models import ModelKind
+from terakoya.domain.models import STAGES, ModelKind
 from terakoya.domain.tasks import TaskState
 from terakoya.i18n import LANGUAGES, choose_language, is_key, load_catalogue
 from terakoya.training.adapters import ADAPTERS
@@ -77,6 +77,7 @@ def test_the_shared_vocabulary_has_texts(tmp_path: Path) -> None:
         "phase": list(Phase),
         "state": list(TaskState),
         "kind": list(ModelKind),
+        "stage": list(STAGES),
         "strategy": [*STRATEGIES, *(f"{name}.about" for name in STRATEGIES)],
         "objective": [*OBJECTIVES, *(f"{name}.about" for name in OBJECTIVES)],
         "adapter": [*ADAPTERS, *(f"{kind}.about" for kind in ADAPTERS)],

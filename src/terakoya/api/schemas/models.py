@@ -13,6 +13,16 @@ from terakoya.domain.models import ModelInfo, ModelKind, ModelMarks
 from terakoya.models.service import MAX_MODELS, MAX_NEW_TOKENS, MAX_PROMPT_CHARS, MAX_TEMPERATURE
 
 
+class LineageStep(BaseModel):
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    name: str
+    kind: ModelKind
+    task_id: str | None
+    """The pull, run, merge or export that made it."""
+
+
 class ModelView(BaseModel):
     model_config = ConfigDict(from_attributes=True, protected_namespaces=())
 
@@ -33,12 +43,25 @@ class ModelView(BaseModel):
     stage: str
     engine: str
     card: dict[str, Any]
+    data_sha256: str | None
+    """Of the rows that it was tuned on; null where no run of ours tuned it."""
+    configuration_sha256: str | None
+    """Of the settings of that run."""
     lineage: list[str] = Field(default_factory=list)
     """Ids from the base to this model."""
+    history: list[LineageStep] = Field(default_factory=list)
+    """The same with what each is and the task that made it."""
+    used_by: list[str] = Field(default_factory=list)
+    """Names of the models that are built on it, which keep it from being deleted."""
 
     @classmethod
     def of(cls, info: ModelInfo, known: Mapping[str, ModelInfo]) -> ModelView:
-        return cls.model_validate(info).model_copy(update={"lineage": lineage(info, known)})
+        line = lineage(info, known)
+        history = [LineageStep.model_validate(known[id]) for id in line if id in known]
+        used_by = [model.name for model in known.values() if model.parent_id == info.id]
+        return cls.model_validate(info).model_copy(
+            update={"lineage": line, "history": history, "used_by": sorted(used_by)}
+        )
 
 
 def lineage(info: ModelInfo, known: Mapping[str, ModelInfo]) -> list[str]:
@@ -72,11 +95,13 @@ class MarkRequest(BaseModel):
     tags: list[Annotated[ResourceName, Field(max_length=50)]] | None = Field(default=None, max_length=20)
     stage: Literal["draft", "approved"] | None = None
     engine: Literal["auto", "llama.cpp", "pytorch"] | None = None
+    license: str | None = Field(default=None, min_length=1, max_length=200)
+    """Where its source does not say: such as "Apache-2.0"."""
 
     @property
     def marks(self) -> ModelMarks:
         tags = None if self.tags is None else tuple(dict.fromkeys(self.tags))
-        return ModelMarks(self.notes, tags, self.stage, self.engine)
+        return ModelMarks(self.notes, tags, self.stage, self.engine, self.license)
 
 
 class MergeRequest(BaseModel):

@@ -1,5 +1,6 @@
 import "./export.js";
 import "./load.js";
+import "./marks.js";
 import "./pull.js";
 import { removeAfterAsking } from "./shell.js";
 
