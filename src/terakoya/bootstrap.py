@@ -100,6 +100,7 @@ def build_container(settings: Settings) -> Container:
         cache_bytes=settings.model_cache_bytes,
         threads=settings.model_threads,
         files=data_dir.engine_files,
+        leases=data_dir.memory_leases,
         idle_seconds=settings.model_server_idle_seconds,
         timeout_seconds=settings.generation_timeout_seconds,
     )

@@ -159,6 +159,41 @@ async def test_a_server_that_hangs_is_told_within_seconds_and_left_alone(
 
 
 @pytest.mark.asyncio(loop_scope="module")
+async def test_it_gives_way_to_training_and_opens_nothing_that_would_not_fit(
+    tmp_path: Path, base: ModelArtifact
+) -> None:
+    """A process that is promised more than the machine has; then it has its memory, or is gone."""
+    leases = tmp_path / "memory"
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom terakoya.storage.memory_leases import hold\n"
+        f"hold(Path({str(leases)!r}), 'task_1', 1 << 50)\nprint('held', flush=True)\ntime.sleep(600)\n"
+    )
+    client = ModelServerClient(
+        socket_path=tmp_path / "s", log_path=tmp_path / "log", cache_bytes=1 << 28, threads=1, leases=leases
+    )
+
+    async def models() -> int:
+        return len((await client.open_models())["models"])
+
+    try:
+        await client.load(base)
+        assert await models() == 1
+        trainer = await asyncio.create_subprocess_exec(sys.executable, "-c", code, stdout=subprocess.PIPE)
+        try:
+            assert trainer.stdout is not None
+            assert await trainer.stdout.readline() == b"held\n"
+            await until(models, 0)
+            with pytest.raises(Unavailable, match="training is going to take"):
+                await answer(client, base)
+        finally:
+            trainer.kill()
+            await trainer.wait()
+        assert await answer(client, base)
+    finally:
+        await client.stop()
+
+
+@pytest.mark.asyncio(loop_scope="module")
 async def test_a_crash_in_mid_answer_is_told_and_the_next_question_restarts_it(
     client: ModelServerClient, base: ModelArtifact
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import random
@@ -22,6 +23,7 @@ from terakoya.domain.datasets import Example, Message, Split
 from terakoya.domain.models import ModelArtifact
 from terakoya.domain.tasks import Outcome, TaskState
 from terakoya.storage.control import Action, request_action
+from terakoya.storage.memory_leases import outstanding
 from terakoya.storage.worker_io import read_outcome, write_spec
 from terakoya.training.defaults import resolve
 from terakoya.training.request import TrainingRequest
@@ -164,6 +166,24 @@ def test_a_cancelled_process_leaves_a_checkpoint_and_says_so(tmp_path: Path, tin
     assert outcome.status is TaskState.CANCELLED
     assert task.of("checkpoint")
     assert not (task.folder / "result").exists()
+
+
+def test_a_run_says_what_memory_it_is_going_to_hold_until_it_ends(tmp_path: Path, tiny: ModelArtifact) -> None:
+    task = TrainingTask(tmp_path / "run", tiny, max_steps=100_000)
+    promised = tmp_path / "run" / "memory" / "task_x.json"
+    process = task.start()
+    sizes = set()
+    while not task.of("step"):
+        assert process.poll() is None, task.log()
+        with contextlib.suppress(FileNotFoundError):
+            sizes.add(json.loads(promised.read_bytes())["size_bytes"])
+        time.sleep(0.01)
+    sizes.add(json.loads(promised.read_bytes())["size_bytes"])
+    assert len(sizes) == 2  # by the model's size, then by the micro-batch
+    assert [holder for holder, _ in outstanding(promised.parent)] == ["task_x"]
+    request_action(task.folder, Action.CANCEL)
+    process.wait(100)
+    assert list(promised.parent.iterdir()) == []
 
 
 def test_a_bad_request_fails_with_its_reason_and_code(tmp_path: Path, tiny: ModelArtifact) -> None:

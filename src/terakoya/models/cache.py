@@ -17,6 +17,7 @@ from terakoya.models.base_loader import AdapterLoader, LoadedModel
 from terakoya.models.budget import Budget
 from terakoya.models.factory import create_model_loader, loader_type
 from terakoya.models.mixed_adapters import MixedAdapters
+from terakoya.utils.freed_memory import return_freed_memory
 
 _ITEM_BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 
@@ -181,6 +182,7 @@ class ModelCache:
             can_mix = base.mixed.can_mix(attached.module, key)
             base.adapters[key] = _Adapter(loader, artifact.info.size_bytes, self._budget.tick(), can_mix)
             base.mixed.pack(attached.module)
+        return_freed_memory()  # what was read, and the matrices that have grown
 
     # -- what the budget asks of a holder --
 
@@ -209,12 +211,15 @@ class ModelCache:
             base = self._bases.get(sha256)
             if base is not None and base.leases:
                 return False
-            self._bases.pop(sha256, None)
+            if self._bases.pop(sha256, None) is not None:
+                del base
+                return_freed_memory()
             return True
 
     def _drop(self, key: str, name: str | None) -> None:
         if name is None:
             del self._bases[key]
+            return_freed_memory()  # layers and what mixes their adapters refer to each other
         else:
             base = self._bases[key]
             base.loaded = base.adapters.pop(name).loader.detach(base.loaded, name=name)

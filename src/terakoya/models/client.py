@@ -78,14 +78,18 @@ class ModelServerClient:
         cache_bytes: int,
         threads: int = 0,
         files: Path | None = None,
+        leases: Path | None = None,
         idle_seconds: float = 600.0,
         timeout_seconds: float = 120.0,
         start_seconds: float = 120.0,
     ) -> None:
-        self._process = ModelServerProcess(socket_path, log_path, cache_bytes=cache_bytes, threads=threads, files=files)
+        self._process = ModelServerProcess(
+            socket_path, log_path, cache_bytes=cache_bytes, threads=threads, files=files, leases=leases
+        )
         self._idle_seconds = idle_seconds
         self._timeout_seconds = timeout_seconds
         self._start_seconds = start_seconds
+        self._http: httpx.AsyncClient | None = None
         self._changing = asyncio.Lock()
         """Held while the process is started or stopped, so that neither meets the other half-way."""
         self._starting: asyncio.Task[None] | None = None
@@ -245,14 +249,8 @@ class ModelServerClient:
         raise Unavailable(f"the model server ended without an answer to {path!r}; try again")
 
     async def _lines(self, path: str, body: dict[str, Any] | None) -> AsyncGenerator[str, None]:
-        # A Unix socket has no TLS: reading the certificates all the same would cost 27 ms a request.
-        transport = httpx.AsyncHTTPTransport(uds=str(self._process.socket_path), verify=False)
-        timeout = httpx.Timeout(_SILENCE_SECONDS, connect=10.0)
         try:
-            async with (
-                httpx.AsyncClient(transport=transport, base_url="http://model-server", timeout=timeout) as client,
-                client.stream("GET" if body is None else "POST", path, json=body) as response,
-            ):
+            async with self._connections().stream("GET" if body is None else "POST", path, json=body) as response:
                 if response.status_code != 200:
                     raise error_from_json(json.loads(await response.aread()))
                 async for line in response.aiter_lines():
@@ -266,13 +264,33 @@ class ModelServerClient:
             died = "" if self._process.is_alive else f" {self._process.death()}"
             raise Unavailable(f"the model server broke off the answer{died}; ask again: it restarts") from error
 
+    def _connections(self) -> httpx.AsyncClient:
+        """Return what keeps connections to the server open between requests."""
+        if self._http is None:
+            # A Unix socket has no TLS: reading the certificates all the same would cost 27 ms.
+            transport = httpx.AsyncHTTPTransport(
+                uds=str(self._process.socket_path),
+                verify=False,
+                limits=httpx.Limits(max_connections=None, max_keepalive_connections=16, keepalive_expiry=2.0),
+            )
+            timeout = httpx.Timeout(_SILENCE_SECONDS, connect=10.0)
+            self._http = httpx.AsyncClient(transport=transport, base_url="http://model-server", timeout=timeout)
+        return self._http
+
+    async def _disconnect(self) -> None:
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
+
     async def _start(self) -> None:
         async with self._changing:
             if not self._process.is_alive:
+                await self._disconnect()
                 await asyncio.to_thread(self._process.start, timeout_seconds=self._start_seconds)
 
     async def _stop(self, *, grace_seconds: float) -> None:
         async with self._changing:
+            await self._disconnect()
             await asyncio.to_thread(self._process.stop, grace_seconds=grace_seconds)
 
     def _started(self, task: asyncio.Task[None]) -> None:
@@ -286,4 +304,5 @@ class ModelServerClient:
             async with self._changing:  # whoever asks from here on waits for the lock, then starts it anew
                 is_idle = self._asking == 0 and time.monotonic() - self._last_used > self._idle_seconds
                 if is_idle and self._process.is_alive:
+                    await self._disconnect()
                     await asyncio.to_thread(self._process.stop)

@@ -13,7 +13,6 @@ from typing import Any, Literal, get_args
 
 import gguf
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 
@@ -192,6 +191,8 @@ def _writer(target: Path, architecture: str) -> Iterator[gguf.GGUFWriter]:
 
 
 def _read(tensor: Any) -> Array:
+    import torch  # for the types that numpy has not: only who writes a file waits for it
+
     array: Array = tensor[:].to(torch.float32).numpy()
     return array
 

@@ -25,14 +25,23 @@ _TAIL_LINES = 15
 
 class ModelServerProcess:
     def __init__(
-        self, socket_path: Path, log_path: Path, *, cache_bytes: int, threads: int, files: Path | None = None
+        self,
+        socket_path: Path,
+        log_path: Path,
+        *,
+        cache_bytes: int,
+        threads: int,
+        files: Path | None = None,
+        leases: Path | None = None,
     ) -> None:
-        """``files``: where files made for an engine are kept; beside the log unless given."""
+        """``files``: where files made for an engine are kept; beside the log unless given. ``leases``: where others
+        say what memory they are going to take."""
         self._wanted_socket = socket_path
         self._log_path = log_path
         self._options = [
             *("--cache-bytes", str(cache_bytes), "--threads", str(threads)),
             *("--files", str(files or log_path.parent / "engine-files")),
+            *(() if leases is None else ("--leases", str(leases))),
         ]
         self._process: subprocess.Popen[bytes] | None = None
         self._private_dir: Path | None = None

@@ -19,13 +19,12 @@ import time
 import traceback
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # models are opened from files; nothing is ever looked up
 
-import torch
-import transformers
 import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
@@ -33,18 +32,14 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from terakoya.exceptions import AppException, TooBusy, Unavailable
-from terakoya.models.budget import Budget
-from terakoya.models.cache import ModelCache
-from terakoya.models.embedding import EmbeddingEngine, dtype_of
+from terakoya.models.budget import Budget, Promised
 from terakoya.models.encoding_queue import EncodeJob, EncodingQueue, Steps
 from terakoya.models.engines.base import Engine
 from terakoya.models.engines.choice import LLAMA_CPP, PYTORCH, EngineChoice, has_llama_cpp
 from terakoya.models.engines.gguf_files import GGUFFiles
+from terakoya.models.engines.late import LateEngine
 from terakoya.models.engines.llama_cpp import SLOTS, LlamaCppEngine
-from terakoya.models.engines.pytorch import PyTorchEngine
-from terakoya.models.engines.torch_batch import ROWS
 from terakoya.models.prompt_writer import PromptWriter
-from terakoya.models.reranking import RerankEngine
 from terakoya.models.wire import (
     ChatRequest,
     artifact_from_json,
@@ -55,13 +50,22 @@ from terakoya.models.wire import (
     rerank_request_from_json,
     reranked_to_json,
 )
+from terakoya.storage.memory_leases import outstanding
+from terakoya.utils.gpu_query import gpu_facts
+from terakoya.utils.host_memory import host_room_bytes
+
+if TYPE_CHECKING:
+    from terakoya.models.torch_parts import TorchParts
 
 MAX_WAITING = 16
 """For each engine, besides the answers being written."""
-AT_ONCE = {LLAMA_CPP: SLOTS, PYTORCH: ROWS}
+AT_ONCE = {LLAMA_CPP: SLOTS, PYTORCH: 8}
+"""As many as there are slots there, and rows in a batch here (``engines/torch_batch.py``)."""
 RETRY_SECONDS = "5"
 HEARTBEAT_SECONDS = 5.0
 """An empty line so often while nothing is written, so that a reader can tell waiting from hanging."""
+LOOK_SECONDS = 1.0
+"""Between two looks at what memory training was promised: far less than its libraries take to load."""
 STUCK_SECONDS = 120.0
 """So long after an answer should have ended, the process gives up on itself."""
 log = logging.getLogger("terakoya.serve")
@@ -97,12 +101,11 @@ class _Queue:
 class Server:
     """The queues in front of the engines."""
 
-    def __init__(self, choice: EngineChoice, cache: ModelCache, opening: dict[str, list[int]]) -> None:
+    def __init__(self, choice: EngineChoice, parts: LateTorch, opening: dict[str, list[int]]) -> None:
         """``opening``: models whose files are being made -> steps done and in all."""
         self._choice = choice
         self._encoding = EncodingQueue()
-        self._embedder = EmbeddingEngine(cache)
-        self._reranker = RerankEngine(cache)
+        self._parts = parts
         self._opening = opening
         self._queues = {engine.name: _Queue(engine, AT_ONCE[engine.name]) for engine in choice.engines}
 
@@ -152,17 +155,19 @@ class Server:
 
     async def embed(self, request: Request) -> Response:
         asked = embed_request_from_json(await request.json())
-        return self._encoded(
-            lambda is_cancelled: self._embedder.embed(asked, is_cancelled),
-            embedded_to_json,
-            is_urgent=asked.is_query,
-        )
+
+        def steps(is_cancelled: Callable[[], bool]) -> Steps:  # a generator: begins in the thread that embeds
+            return (yield from self._parts().embedder.embed(asked, is_cancelled))
+
+        return self._encoded(steps, embedded_to_json, is_urgent=asked.is_query)
 
     async def rerank(self, request: Request) -> Response:
         asked = rerank_request_from_json(await request.json())
-        return self._encoded(
-            lambda is_cancelled: self._reranker.rerank(asked, is_cancelled), reranked_to_json, is_urgent=True
-        )
+
+        def steps(is_cancelled: Callable[[], bool]) -> Steps:
+            return (yield from self._parts().reranker.rerank(asked, is_cancelled))
+
+        return self._encoded(steps, reranked_to_json, is_urgent=True)
 
     def _encoded(
         self, begin: Callable[[Callable[[], bool]], Steps], to_json: Callable[[Any], dict[str, Any]], *, is_urgent: bool
@@ -270,8 +275,8 @@ def _leave_if_stuck(busy_seconds: float, limit_seconds: float) -> None:
         os._exit(70)
 
 
-def create_app(choice: EngineChoice, cache: ModelCache, opening: dict[str, list[int]]) -> Starlette:
-    server = Server(choice, cache, opening)
+def create_app(choice: EngineChoice, parts: LateTorch, opening: dict[str, list[int]]) -> Starlette:
+    server = Server(choice, parts, opening)
     return Starlette(
         routes=[
             Route("/health", server.health),
@@ -290,19 +295,19 @@ def main() -> None:
     parser.add_argument("--socket", type=Path, required=True)
     parser.add_argument("--cache-bytes", type=int, required=True)
     parser.add_argument("--files", type=Path, required=True, help="where files made for an engine are kept")
+    parser.add_argument("--leases", type=Path, help="where others say what memory they are going to take")
     parser.add_argument("--threads", type=int, default=0, help="0 takes every core but one")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    transformers.logging.disable_progress_bar()
-    torch.set_num_threads(options.threads or max(1, (os.cpu_count() or 2) - 1))
     _offer_to_be_killed_first()
     prompts = PromptWriter()
     prompts.start()
     listener = _listen(options.socket)
-    budget = Budget(options.cache_bytes)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    cache = ModelCache(budget, dtype_of=dtype_of if device == "cpu" else lambda _: "bfloat16", device=device)
-    engines: dict[str, Engine] = {PYTORCH: PyTorchEngine(cache, prompts)}
+    budget = Budget(options.cache_bytes, promised=_Promises(options.leases))
+    threading.Thread(target=_give_way, args=(budget,), daemon=True).start()
+    threads = options.threads or max(1, (os.cpu_count() or 2) - 1)
+    parts = LateTorch(budget, prompts, threads=threads, device=_device())
+    engines: dict[str, Engine] = {PYTORCH: LateEngine(PYTORCH, lambda: parts().engine, is_made=lambda: parts.are_made)}
     opening: dict[str, list[int]] = {}
     if has_llama_cpp():
         files = GGUFFiles(options.files, progress=_Progress(opening))
@@ -310,10 +315,13 @@ def main() -> None:
             budget,
             prompts,
             files,
-            threads=options.threads or max(1, (os.cpu_count() or 2) - 1),
+            threads=threads,
+            # Written a token at a time, an answer waits at a barrier for each layer, and its slowest thread sets the
+            # pace. Reading a prompt is long products, where the last core pays even if it is shared.
+            prompt_threads=options.threads or os.cpu_count(),
             sockets=options.socket.parent,
         )
-    app = create_app(EngineChoice(engines, device=device), cache, opening)
+    app = create_app(EngineChoice(engines, device=parts.device), parts, opening)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, lifespan="off"))
     threading.Thread(target=_leave_with_parent, args=(server,), daemon=True).start()
     try:
@@ -322,6 +330,57 @@ def main() -> None:
         options.socket.unlink(missing_ok=True)
         prompts.close()
         os._exit(0)  # an answer still being written must not hold the process
+
+
+class LateTorch:
+    """What needs PyTorch, made with the first request that does."""
+
+    def __init__(self, budget: Budget, prompts: PromptWriter, *, threads: int, device: str) -> None:
+        self._budget = budget
+        self._prompts = prompts
+        self._threads = threads
+        self.device = device
+        self._parts: TorchParts | None = None
+        self._making = threading.Lock()
+
+    @property
+    def are_made(self) -> bool:
+        return self._parts is not None
+
+    def __call__(self) -> TorchParts:
+        """Blocks for seconds the first time."""
+        with self._making:
+            if self._parts is None:
+                from terakoya.models.torch_parts import open_torch_parts
+
+                self._parts = open_torch_parts(self._budget, self._prompts, threads=self._threads, device=self.device)
+            return self._parts
+
+
+def _device() -> str:
+    """Return "cuda" if there is a GPU and a PyTorch for it; asked without importing that."""
+    return "cpu" if metadata.version("torch").endswith("+cpu") or not list(gpu_facts("name")) else "cuda"
+
+
+class _Promises:
+    """Looks at what training was promised, and at what is free."""
+
+    def __init__(self, leases: Path | None) -> None:
+        self._leases = leases
+
+    def __call__(self) -> Promised | None:
+        leases = [] if self._leases is None else outstanding(self._leases)
+        if not leases:
+            return None
+        return Promised(host_room_bytes(), sum(size for _, size in leases))
+
+
+def _give_way(budget: Budget) -> None:
+    """Close what nobody uses as soon as training needs its memory."""
+    while True:
+        time.sleep(LOOK_SECONDS)
+        if dropped := budget.give_way():
+            print(f"closed {dropped} unused models: training needs the memory", file=sys.stderr, flush=True)  # noqa: T201
 
 
 class _Progress:

@@ -129,6 +129,10 @@ def read_tail(path: Path, *, lines: int, limit_bytes: int = 256 * 1024) -> str:
     return "\n".join(text.splitlines()[-lines:]) if lines > 0 else ""
 
 
+MEMORY_LEASES = "memory"
+"""In the cache folder."""
+
+
 class DataDir:
     """The data folder: where each thing lives. Constructing it touches nothing; ``create`` makes the folders."""
 
@@ -146,6 +150,8 @@ class DataDir:
         """Made of models for an engine, named by their contents' hashes; can be made again at any time."""
         self.downloads = self.cache / "downloads"
         """Files of model hubs by their hashes, while they come in."""
+        self.memory_leases = self.cache / MEMORY_LEASES
+        """What memory training processes are going to take (``memory_leases.py``)."""
         self.uploads = root / "uploads"
         self.logs = root / "logs"
         self.model_server_socket = root / "model-server.sock"

@@ -41,7 +41,15 @@ from terakoya.training.engine.batching import StepPlan
 from terakoya.training.engine.checkpoint import Checkpoints, Position
 from terakoya.training.engine.checkpoint_size import DiskNeed
 from terakoya.training.engine.evaluation_plan import EvaluationPlan, plan_evaluation
-from terakoya.training.engine.fit import Costs, ModelShape, Trained, choose_fit, optimizer_bytes
+from terakoya.training.engine.fit import (
+    BatchShape,
+    Costs,
+    ModelShape,
+    Trained,
+    choose_fit,
+    memory_need,
+    optimizer_bytes,
+)
 from terakoya.training.engine.lanes import lane_count
 from terakoya.training.engine.loop import LoopResult, Stop, TrainingLoop, Watch, make_optimizer
 from terakoya.training.engine.schedule import Schedule
@@ -122,14 +130,17 @@ class TrainingRun:
         observer: Observer,
         requested_action: Callable[[], str | None],
         give_up: Callable[[AppException], None] | None = None,
+        hold_memory: Callable[[int], None] | None = None,
     ) -> None:
-        """``give_up``: record the error as the outcome and end this process now, from any thread."""
+        """``give_up``: record the error as the outcome and end this process now, from any thread. ``hold_memory``: tell
+        others how many bytes this process is going to hold."""
         self.spec = spec
         self.task_id = task_id
         self.task_dir = task_dir
         self.attempt = attempt
         self.observer = observer
         self.asked = requested_action
+        self.hold_memory = hold_memory
         self.memory = MemoryGuard(task_dir, observer, give_up)
         self.device = training_device()
         self.tokens = (
@@ -425,9 +436,23 @@ class TrainingRun:
         self._tell_fit(fit, failed, chosen.is_tight, longest)
         keep_fit(self.task_dir, fit)
         self.memory.guards(fit, longest=longest, may_recompute=may_recompute)
+        self._hold(fit, shape, trained, longest)
         if fit.gradient_checkpointing:
             cast(Any, module).activation_checkpointing_enable({"use_reentrant": False})
         return fit
+
+    def _hold(self, fit: FitInForce, shape: ModelShape, trained: Trained, longest: int) -> None:
+        if self.hold_memory is None or self.device.type != "cpu":
+            return
+        largest = BatchShape(rows=1, tokens=fit.budget_tokens, labels=fit.budget_tokens, longest=longest)
+        need = memory_need(
+            shape,
+            trained,
+            [largest],
+            gradient_checkpointing=fit.gradient_checkpointing,
+            costs=self.measured_costs(trained),
+        )
+        self.hold_memory(need.peak)
 
     def _keep_record(self, prepared: Prepared, position: Position, *, evaluation_seconds: float) -> None:
         """Let later plans for this model and method know how it went."""

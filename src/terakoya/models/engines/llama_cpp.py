@@ -67,12 +67,23 @@ class _Instance:
 class LlamaCppEngine:
     name = NAME
 
-    def __init__(self, budget: Budget, prompts: PromptWriter, files: GGUFFiles, *, threads: int, sockets: Path) -> None:
-        """``sockets``: where it may listen, which llama.cpp insists on; on sockets that only their owner can open."""
+    def __init__(
+        self,
+        budget: Budget,
+        prompts: PromptWriter,
+        files: GGUFFiles,
+        *,
+        threads: int,
+        prompt_threads: int | None = None,
+        sockets: Path,
+    ) -> None:
+        """``prompt_threads``: for reading prompts, if others than for writing. ``sockets``: where it may listen, which
+        llama.cpp insists on; on sockets that only their owner can open."""
         self._budget = budget
         self._prompts = prompts
         self._files = files
         self._threads = threads
+        self._prompt_threads = prompt_threads or threads
         self._sockets = sockets
         self._instances: dict[str, _Instance] = {}
         self._replaced: list[_Instance] = []
@@ -170,6 +181,7 @@ class LlamaCppEngine:
             tokens=_pool_tokens(whole),
             slots=SLOTS,
             threads=self._threads,
+            prompt_threads=self._prompt_threads,
             socket=socket,
         )
         with self._budget.lock:
@@ -336,7 +348,14 @@ _binding = threading.Lock()
 
 
 def open_server(
-    model: Path, adapters: list[Path], *, tokens: int, slots: int, threads: int, socket: Path
+    model: Path,
+    adapters: list[Path],
+    *,
+    tokens: int,
+    slots: int,
+    threads: int,
+    socket: Path,
+    prompt_threads: int | None = None,
 ) -> tuple[Any, str]:
     """Return llama.cpp at work, and the key for who asks it over the socket. Raises: ModelLoadError."""
     import xllamacpp
@@ -346,7 +365,9 @@ def open_server(
     params.n_parallel = slots
     params.kv_unified = True
     params.n_ctx = tokens
-    params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
+    params.cpuparams.n_threads = threads
+    params.cpuparams_batch.n_threads = prompt_threads or threads
+    params.cache_ram_mib = 0  # else it keeps old conversations in up to 8 GiB that no budget knows of
     params.n_gpu_layers = 0
     params.warmup = False
     params.verbosity = 0

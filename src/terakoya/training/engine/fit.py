@@ -195,6 +195,13 @@ def get_optimal_batch_size(
     return max(min(tokens, _MOST_TOKENS.get(device_type, _MOST_TOKENS["cpu"])), _FEWEST_TOKENS)
 
 
+def least_memory(parameters: int, *, is_adapter: bool) -> int:
+    """Return what a run needs before anything of it is known but its model: to load it, and where all of it is
+    trained, gradients and moments.
+    """
+    return LIBRARIES_BYTES + _BYTES * parameters + (0 if is_adapter else optimizer_bytes(parameters))
+
+
 @dataclass(frozen=True, slots=True)
 class Fit:
     """How a run is made to fit."""
