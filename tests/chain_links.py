@@ -4,6 +4,7 @@ tests that train nothing.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -129,3 +130,38 @@ def flip_a_byte(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
+
+
+def made_metrics(task: str, number: int, earlier: Sequence[dict[str, Any]], *, wrong: Sequence[int]) -> dict[str, Any]:
+    """Return metrics of a link as a run writes them, of made scores: ``wrong[j]`` of 20 rows are wrong on task j + 1.
+
+    ``earlier``: the metrics of the links before, which say the rows before these.
+    """
+    from terakoya.evaluation.canaries import CanaryScores
+    from terakoya.evaluation.task_scores import TaskScores
+    from terakoya.training.continual.scored import MATRIX, SCORED, Row, assemble, row_of
+
+    def scores(errors: int) -> TaskScores:
+        exact = [n >= errors for n in range(20)]
+        likeliest = [n >= errors // 2 for n in range(20)]
+        return TaskScores([0.1 + 0.9 * (not right) for right in exact], [2] * 20, exact, likeliest)
+
+    before = [row for metrics in earlier if (row := row_of(metrics)) is not None]
+    names = [row.task for row in before]
+    row = Row(
+        task=task,
+        name=task.removesuffix("-abc"),
+        dataset=f"rows of {task}",
+        scores={name: scores(errors) for name, errors in zip([*names, task], wrong, strict=True)},
+        base=scores(19),
+        previous=scores(17 if number > 1 else 19),
+        canaries={"en": CanaryScores("en", [100.0 + number] * 8, [50] * 8)},
+        base_canaries={"en": CanaryScores("en", [100.0] * 8, [50] * 8)} if number == 1 else {},
+        labels=5,
+        likelihood_rows=20,
+        heldout_rows=20,
+        seconds=12.5,
+        training_seconds=180.0,
+        peak_bytes=2_400_000_000,
+    )
+    return {SCORED: row.to_json(), MATRIX: assemble([*before, row], [*names, task])}

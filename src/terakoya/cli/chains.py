@@ -18,7 +18,7 @@ from terakoya.cli.output import (
     say,
     size_text,
 )
-from terakoya.cli.texts import _
+from terakoya.cli.texts import _, shared
 
 app = typer.Typer(help=_("Chains: tasks learned one after the other."), no_args_is_help=True, rich_markup_mode=None)
 ChainArgument = Annotated[
@@ -88,6 +88,20 @@ def show(chain: ChainArgument, json_output: JsonOption = False) -> None:
     if found["running"]:
         say(_("Unfinished runs: %(runs)s", runs=", ".join(found["running"])))
     _print_damages(verdict)
+
+
+@app.command("matrix", help=_("Show the scores of every task after every task of a chain."))
+def matrix(
+    chain: ChainArgument,
+    model: Annotated[str | None, typer.Option(help=_("The model up to which, where the chain branches."))] = None,
+    json_output: JsonOption = False,
+) -> None:
+    from terakoya.cli.chain_matrix import print_matrix
+    from terakoya.cli.connection import connect
+
+    with connect() as connection:
+        found = connection.client.chains.matrix(chain, model=model)
+    print_json(found) if json_wanted() else print_matrix(found)
 
 
 @app.command("begin", help=_("Learn the first task of a new chain."))
@@ -211,7 +225,7 @@ def erase(
     with connect() as connection:
         found = connection.client.chains.get(chain)
         for cost in found["erasing_costs"]:
-            remark(f"- {cost}")
+            remark("- " + shared(f"cost.{cost['code']}", otherwise=cost["message"]))
         if not yes:
             typer.confirm(_("Erase the kept rows of %(name)s?", name=link or found["name"]), abort=True, err=True)
         erased = connection.client.chains.erase_rows(found["id"], link=link)

@@ -68,6 +68,7 @@ class Phase(StrEnum):
     EMBEDDING = "embedding"
     INDEXING = "indexing"
     EVALUATING = "evaluating"
+    SCORING_CHAIN = "scoring_chain"
     ESTIMATING_IMPORTANCE = "estimating_importance"
     SAVING = "saving"
     CHECKING = "checking"

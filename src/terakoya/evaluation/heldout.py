@@ -23,8 +23,8 @@ from terakoya.models.label_forward import LabelForward
 from terakoya.models.length_batches import length_batches
 
 SHOWN = 50
-_SHORT_ANSWER_TOKENS = 32
-_MOST_LABELS = 200
+SHORT_ANSWER_TOKENS = 32
+MOST_LABELS = 200
 Progress = Callable[[int, int], None]
 """Hears (examples done, examples); what it raises ends the evaluation."""
 
@@ -78,11 +78,11 @@ class AnswerKind(StrEnum):
 
 def answer_kind(encoded: Sequence[EncodedExample]) -> AnswerKind:
     """Nine in ten short references are short answers; they are labels where each occurs twice on average."""
-    short = sum(len(example.answer_ids) <= _SHORT_ANSWER_TOKENS for example in encoded)
+    short = sum(len(example.answer_ids) <= SHORT_ANSWER_TOKENS for example in encoded)
     if short < 0.9 * len(encoded):
         return AnswerKind.TEXT
     different = len({normalise_answer(example.answer) for example in encoded})
-    return AnswerKind.LABELS if 2 <= different <= min(_MOST_LABELS, len(encoded) / 2) else AnswerKind.SHORT
+    return AnswerKind.LABELS if 2 <= different <= min(MOST_LABELS, len(encoded) / 2) else AnswerKind.SHORT
 
 
 def text_sample(encoded: Sequence[EncodedExample], shown: int = SHOWN) -> list[int]:

@@ -22,21 +22,37 @@ from terakoya.storage.files import is_id
 from terakoya.storage.manifest import Damage
 from terakoya.training.chain_views import ChainView, LinkView, view_chain
 from terakoya.training.chains import CHAIN
+from terakoya.training.continual.errors import DamagedChain
 from terakoya.training.continual.link import damages_of, erase_kept, link_facts, manifest_sha256, metrics_of, notes_of
 from terakoya.training.request import TrainingRequest
 
 _UNFINISHED = ACTIVE_STATES | {TaskState.QUEUED, TaskState.PAUSED}
 _MOST_TASKS = 10_000
-NO_REHEARSAL = (
-    "later tasks of this chain no longer rehearse these rows, only the penalty holds what they taught: where the two "
-    "were compared that kept far less (docs/continual-learning.md)"
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What erasing rows means; pages have the text of ``cost.<code>``."""
+
+    code: str
+    message: str
+
+
+NO_REHEARSAL = Cost(
+    "no_rehearsal",
+    "later tasks no longer rehearse these rows. Only the penalty holds what they taught; where the two were compared "
+    "that kept far less (docs/continual-learning.md)",
 )
-NO_BUDGET = (
+NO_BUDGET = Cost(
+    "no_budget",
     "a forgetting budget is measured on kept rows: if none are left in the chain, the next task needs a fixed lambda "
-    "(retention.regulariser.strength)"
+    "(retention.regulariser.strength)",
 )
-NO_CELL = 'tasks learned from now on cannot be scored again on its held-out rows: those cells say "not measured"'
-IRREVERSIBLE = "the rows are not in the chain any more and cannot be brought back into it"
+NO_CELL = Cost(
+    "no_cell",
+    'later tasks cannot be scored again on its held-out rows: those cells of the matrix say "not measured"',
+)
+IRREVERSIBLE = Cost("irreversible", "the rows cannot be brought back into the chain")
 
 
 class ChainFolders(Protocol):
@@ -55,6 +71,10 @@ class ChainNotFound(NotFound):
     code = "chain_not_found"
 
 
+class NotMeasured(NotFound):
+    code = "not_measured"
+
+
 @dataclass(frozen=True, slots=True)
 class CheckedLink:
     link: str
@@ -69,7 +89,7 @@ class Erased:
     links: tuple[str, ...]
     rows: int
     freed_bytes: int
-    costs: tuple[str, ...]
+    costs: tuple[Cost, ...]
     """What it means for the tasks to come."""
 
 
@@ -124,14 +144,21 @@ class ChainService:
         """Return R of the tasks up to a model, as its run measured it.
 
         ``model`` may be left out where the chain has one head, or is named by a model.
-        Raises: ChainNotFound, ModelNotFound; InvalidConfig where it branches; NotFound if nothing was measured.
+        Raises: ChainNotFound, ModelNotFound; InvalidConfig where it branches; NotMeasured; DamagedChain.
         """
         view = self.get(chain)
         head = self._head(view, model or self._model_named(chain))
         found = metrics_of(self._folders.chain(view.id) / str(head.card[CHAIN]["link"])).get("matrix")
         if found is None:
-            raise NotFound(f"the run of {head.name!r} scored no earlier tasks; runs of this version do")
+            raise NotMeasured(f"the run of {head.name!r} scored no earlier tasks; runs of this version do")
         return {"chain": view.id, "model": {"id": head.id, "name": head.name}, **found}
+
+    def matrix_or_none(self, chain: str, model: str) -> dict[str, Any] | None:
+        """Return the matrix up to a model where there is one. Raises: ChainNotFound, ModelNotFound."""
+        try:
+            return self.matrix(chain, model=model)
+        except (NotMeasured, DamagedChain):
+            return None
 
     # -- going on --
 
@@ -299,9 +326,9 @@ class ChainService:
         return manifest_sha256(folder / link.link) or ""
 
 
-def costs_of(links: Sequence[LinkView]) -> tuple[str, ...]:
+def costs_of(links: Sequence[LinkView]) -> tuple[Cost, ...]:
     """Return what erasing the rows of these links means; nothing where there are none."""
-    costs = []
+    costs: list[Cost] = []
     if any(link.kept.replay_rows for link in links):
         costs += [NO_REHEARSAL, NO_BUDGET]
     if any(link.kept.heldout_rows for link in links):

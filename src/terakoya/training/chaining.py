@@ -17,10 +17,12 @@ from torch import Tensor, nn
 
 from terakoya.data.tokenization import EncodedExample
 from terakoya.domain.models import ModelArtifact
+from terakoya.evaluation.task_scores import TaskRows
 from terakoya.exceptions import InvalidConfig
 from terakoya.models.label_forward import LabelForward
 from terakoya.models.packing import label_count
 from terakoya.storage.manifest import file_sha256
+from terakoya.training.chain_scoring import EarlierTask
 from terakoya.training.chains import refuse_learned
 from terakoya.training.continual.budget import Controller
 from terakoya.training.continual.chain import Link, load_link, write_link
@@ -30,6 +32,7 @@ from terakoya.training.continual.lora_layers import COLUMNS
 from terakoya.training.continual.regulariser import Regulariser, TaskEnd
 from terakoya.training.continual.replay import ReplayBuffer, ReplayExample, choose, replay_count, with_targets
 from terakoya.training.continual.replayed import ReplayedObjective, as_row
+from terakoya.training.continual.scored import exact_row, row_of
 from terakoya.training.continual.soft_targets import soft_targets
 from terakoya.training.continual.state import RetentionState, tensors_sha256
 from terakoya.training.engine.batching import StepPlan
@@ -56,6 +59,10 @@ class Chained:
     """Of the importance that the task before left; None for the first."""
     replay: ReplayBuffer
     """Rows kept by all tasks before."""
+    earlier: tuple[EarlierTask, ...]
+    """What links say of the tasks before, to score them again."""
+    previous_weights: dict[str, Tensor] | None
+    """Of an adapter that goes on, as the task before left it; whole models are loaded again instead."""
 
     @classmethod
     def open(cls, spec: RunSpec, strategy: EWCTrainingStrategy, module: nn.Module) -> Chained:
@@ -74,7 +81,12 @@ class Chained:
         regulariser.on_task_start(links[-1].state(anchor) if links else None)
         buffer = buffer.capped(strategy.retention.max_replay_bytes)
         trace = _trace(links[-1].importance) if links else None
-        return cls(spec, spec.chain, strategy.retention, regulariser, trace, buffer)
+        earlier = tuple(EarlierTask(link.facts.task, link.heldout, link.metrics) for link in links)
+        trained = strategy.trained_parameters(module) if links and not strategy.trains_whole_model else None
+        weights: dict[str, Tensor] | None = None
+        if trained is not None:
+            weights = {name: parameter.detach().clone() for name, parameter in trained.items()}
+        return cls(spec, spec.chain, strategy.retention, regulariser, trace, buffer, earlier, weights)
 
     def mixed(self, material: EncodedMaterial, objective: Objective) -> tuple[EncodedMaterial, Objective]:
         """Add earlier rows to those to train on, and the objective that learns from both. Steps then draw from all."""
@@ -141,6 +153,8 @@ class Chained:
         forward: LabelForward,
         autocast: Callable[[], AbstractContextManager[Any]],
         tick: Callable[[int, int], None],
+        heldout: TaskRows | None = None,
+        metrics: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Estimate importance, keep rows with what the model says of them, write the link; return how to find it.
 
@@ -173,8 +187,9 @@ class Chained:
             strength=self.regulariser.strength,
             trace=_trace(state.importance) - self.retention.gamma * (self.earlier_trace or 0.0),
             versions={name: metadata.version(name) for name in _VERSIONS},
+            scores=self._scores(metrics),
         )
-        path, sha256 = self._write(facts, state, kept)
+        path, sha256 = self._write(facts, state, kept, heldout, metrics)
         return {
             "id": self.place.directory.name,
             "number": facts.number,
@@ -184,13 +199,27 @@ class Chained:
             "space": facts.space,
             "lambda": facts.strength,
             "kept_rows": len(kept.examples),
+            "heldout_rows": len(heldout.rows) if heldout else 0,
             "state_bytes": state.size_bytes,
         }
 
-    def _write(self, facts: LinkFacts, state: RetentionState, kept: ReplayBuffer) -> tuple[Path, str]:
+    def _scores(self, metrics: Mapping[str, Any] | None) -> tuple[float, ...]:
+        row = row_of(metrics or {})
+        return exact_row(row, [*(each.task for each in self.earlier), self.place.name]) if row else ()
+
+    def _write(
+        self,
+        facts: LinkFacts,
+        state: RetentionState,
+        kept: ReplayBuffer,
+        heldout: TaskRows | None,
+        metrics: Mapping[str, Any] | None,
+    ) -> tuple[Path, str]:
         final = self.place.directory / f"{facts.number:03d}-{facts.task}"
         shutil.rmtree(final, ignore_errors=True)  # of an attempt of this run that ended before its model was registered
-        return write_link(self.place.directory, facts, importance=state.importance, replay=kept)
+        return write_link(
+            self.place.directory, facts, importance=state.importance, replay=kept, heldout=heldout, metrics=metrics
+        )
 
     @torch.no_grad()
     def _kept(self, rows: Sequence[EncodedExample], forward: LabelForward) -> ReplayBuffer:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from terakoya.domain.datasets import DatasetInfo
-from terakoya.domain.models import ModelInfo, ModelKind
+from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
 from terakoya.domain.ports import ModelRepository
 from terakoya.domain.tasks import Task
 from terakoya.exceptions import InvalidConfig
@@ -90,6 +90,19 @@ class Chains:
         if request.strategy != "ewc":
             return None
         return str(model.card[CHAIN]["id"]) if request.after is not None else new_id("chain")
+
+    def base_of(self, task: Task) -> ModelArtifact | None:
+        """The model a chain of whole models began with, to measure what a task gained before it was learned; None if
+        it was deleted, for a first task, which starts from it, and for adapters, which lie on it.
+        """
+        if task.resolved.get(CHAIN) is None or not task.request.get("after"):
+            return None
+        before = self._models.find(task.resolved["model"]).card[CHAIN]
+        if before["space"] != "full":
+            return None
+        known = self._models.list_models()
+        base = next((model for model in known if model.content_sha256 == before["base_sha256"]), None)
+        return self._models.load_model(base.id) if base else None
 
     def place(self, task: Task) -> ChainPlace | None:
         """Two runs after one model give two branches of its chain: each writes a link of its own."""

@@ -121,6 +121,9 @@ class ReplayRequest(_Strict):
 class RetentionRequest(_Strict):
     regulariser: RegulariserRequest = RegulariserRequest()
     replay: ReplayRequest = ReplayRequest()
+    heldout_rows: int | None = Field(default=None, ge=0, le=10_000)
+    """Held-out rows kept with the task so that later tasks can be scored on them; by default 200, and none where
+    ``replay.share`` is 0, which says that no data of it may be kept."""
     budget: float | None = Field(default=None, gt=0, le=100)
     """How much worse, in nats a label, earlier tasks' rows may become; lambda is calibrated and steered by it."""
 

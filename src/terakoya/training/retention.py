@@ -12,6 +12,7 @@ from terakoya.training.request import RetentionRequest
 
 DEFAULT_BUDGET = 0.05
 """Nats a label."""
+DEFAULT_HELDOUT_ROWS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +28,13 @@ class ResolvedRetention:
     soft_targets: bool
     top_k: int
     max_replay_bytes: int
+    heldout_rows: int = 0
+    """Kept with the task to be scored again later, in as many bytes as replay may take at most."""
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
-        return cls(**{name: fields[name] for name in cls.__slots__})
+        """What an earlier version resolved has fewer fields."""
+        return cls(**{name: fields[name] for name in cls.__slots__ if name in fields})
 
     def as_request(self) -> dict[str, Any]:
         """The request that resolves to this."""
@@ -45,6 +49,7 @@ class ResolvedRetention:
                 "top_k": self.top_k,
                 "max_megabytes": self.max_replay_bytes >> 20,
             },
+            "heldout_rows": self.heldout_rows,
             **budget,
         }
 
@@ -85,7 +90,14 @@ def resolve_retention(request: RetentionRequest) -> ResolvedRetention:
         soft_targets=replay.share > 0 if replay.soft_targets is None else replay.soft_targets,
         top_k=replay.top_k,
         max_replay_bytes=replay.max_megabytes << 20,
+        heldout_rows=_heldout_rows(request),
     )
+
+
+def _heldout_rows(request: RetentionRequest) -> int:
+    if request.heldout_rows is not None:
+        return request.heldout_rows
+    return DEFAULT_HELDOUT_ROWS if request.replay.share else 0
 
 
 @dataclass(frozen=True, slots=True)

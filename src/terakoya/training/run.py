@@ -23,7 +23,7 @@ from torch import nn
 from terakoya.data.token_store import lengths_of
 from terakoya.data.tokenization import EncodedExample
 from terakoya.domain.events import EventType, Observer, Phase
-from terakoya.domain.models import ModelKind
+from terakoya.domain.models import ModelArtifact, ModelKind
 from terakoya.domain.tasks import CHECKPOINTS, Outcome, TaskState
 from terakoya.exceptions import AppException, InvalidConfig, StorageFull
 from terakoya.models.base_loader import LoadedModel
@@ -34,7 +34,9 @@ from terakoya.models.quantization import quantize_nf4
 from terakoya.storage.disk_cache import DiskCache
 from terakoya.storage.files import write_durably
 from terakoya.storage.json_text import to_json
+from terakoya.training.chain_scoring import ChainScorer, Judged, own_rows, told
 from terakoya.training.chaining import Chained
+from terakoya.training.continual.scored import MATRIX
 from terakoya.training.curve import curve_of
 from terakoya.training.decisions import Decisions
 from terakoya.training.engine.batching import StepPlan
@@ -349,7 +351,9 @@ class TrainingRun:
 
     def load_base(self, *, device: str | None = None) -> LoadedModel:
         """Open the model the run starts from, in float32."""
-        artifact = self.spec.model
+        return self._load(self.spec.model, device=device)
+
+    def _load(self, artifact: ModelArtifact, *, device: str | None = None) -> LoadedModel:
         loader = create_model_loader(loader_type(artifact))
         return loader.load(artifact, dtype="float32", device=device or str(self.device))
 
@@ -635,9 +639,9 @@ class TrainingRun:
             ),
         }
         judging = time.monotonic()
-        report = self._judge(prepared, effective, cost)
+        report, judged = self._judge(prepared, effective, cost)
         self._keep_record(prepared, trained.position, evaluation_seconds=time.monotonic() - judging)
-        chain = self._leave_link(prepared)
+        chain = self._leave_link(prepared, report, judged, training_seconds=trained.position.training_seconds)
         self._phase(Phase.SAVING)
         directory = self.task_dir / RESULT
         shutil.rmtree(directory, ignore_errors=True)
@@ -664,11 +668,29 @@ class TrainingRun:
         except FileNotFoundError:
             return []
 
-    def _leave_link(self, prepared: Prepared) -> dict[str, Any] | None:
+    def _leave_link(
+        self, prepared: Prepared, report: dict[str, Any] | None, judged: Judged | None, *, training_seconds: float
+    ) -> dict[str, Any] | None:
+        """Score the chain's tasks again, tell the report of it, and leave what the next task needs."""
         if prepared.chained is None:
             return None
+        heldout = own_rows(
+            prepared.material.heldout,
+            prepared.own_rows,
+            asks=prepared.objective.encoding.asks,
+            most_rows=prepared.chained.retention.heldout_rows,
+            most_bytes=prepared.chained.retention.max_replay_bytes,
+        )
+        metrics = self._scorer(prepared, prepared.chained).score(heldout, judged, training_seconds=training_seconds)
+        for sentence in told(metrics[MATRIX]):
+            self.observer.notify(EventType.LOG, message=sentence)
+        if report is not None:
+            report["chain"] = metrics[MATRIX]
+            write_durably(self.task_dir / REPORT, to_json(report, indent=1))
         return prepared.chained.leave(
             prepared.own_rows,
+            heldout=heldout,
+            metrics=metrics,
             module=prepared.module,
             parameters=prepared.strategy.trained_parameters(prepared.module),
             forward=prepared.forward,
@@ -676,10 +698,30 @@ class TrainingRun:
             tick=lambda done, total: self.tick(Phase.ESTIMATING_IMPORTANCE, done, total),
         )
 
-    def _judge(self, prepared: Prepared, effective: dict[str, Any], cost: dict[str, Any]) -> dict[str, Any] | None:
-        """Write ``report.json`` and return it; None without held-out rows."""
+    def _scorer(self, prepared: Prepared, chained: Chained) -> ChainScorer:
+        base = self.spec.chain_base
+        return ChainScorer(
+            task=chained.place.name,
+            name=self.spec.name,
+            dataset=self.spec.dataset_name,
+            earlier=chained.earlier,
+            module=prepared.module,
+            tokenizer=prepared.loaded.tokenizer,
+            autocast=prepared.accelerator.autocast,
+            batch_tokens=min(prepared.fit.budget_tokens, MOST_EVALUATED_TOKENS),
+            previous_weights=chained.previous_weights,
+            load_previous=self.load_base,
+            load_base=None if base is None else lambda: self._load(base),
+            tick=lambda done, total: self.tick(Phase.SCORING_CHAIN, done, total),
+            peak_bytes=lambda: peak_memory_bytes(self.device),
+        )
+
+    def _judge(
+        self, prepared: Prepared, effective: dict[str, Any], cost: dict[str, Any]
+    ) -> tuple[dict[str, Any] | None, Judged | None]:
+        """Write ``report.json`` and return it with the scores of general text; None without held-out rows."""
         if not prepared.material.heldout:
-            return None
+            return None, None
         judge = Judge(
             spec=self.spec,
             tokenizer=prepared.loaded.tokenizer,
@@ -697,7 +739,7 @@ class TrainingRun:
         cost = {"seconds": seconds, "peak_rss_bytes": peak_memory_bytes(self.device), **cost}
         report = judge.report(scores, configuration=self.spec.resolved.to_json() | effective, cost=cost)
         write_durably(self.task_dir / REPORT, to_json(report, indent=1))
-        return report
+        return report, Judged(scores[0].canaries, scores[1].canaries)
 
     def tick(self, phase: Phase, done: int, total: int, *, detail: str | None = None) -> None:
         """Tell progress within a phase. Raises: RunStopped if that was asked meanwhile."""

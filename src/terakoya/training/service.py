@@ -161,6 +161,7 @@ class TrainingService:
             self._models.load_model(task.resolved["model"]),
             self._datasets.find(task.resolved["dataset"]),
             chain=self._chains.place(task),
+            chain_base=self._chains.base_of(task),
         )
         return Launch(module=WORKER, spec=spec.to_json())
 
@@ -173,6 +174,7 @@ class TrainingService:
         dataset: DatasetInfo,
         *,
         chain: ChainPlace | None = None,
+        chain_base: ModelArtifact | None = None,
     ) -> RunSpec:
         """Return what a training process is told."""
         return RunSpec(
@@ -191,6 +193,7 @@ class TrainingService:
             mlflow_uri=self._mlflow_uri,
             measurements=self._folders.cache / "measurements",
             chain=chain,
+            chain_base=chain_base,
         )
 
     def get(self, task_id: str) -> Task:

@@ -37,6 +37,8 @@ class RunSpec:
     """What is kept there when no run needs it."""
     chain: ChainPlace | None = None
     """Where in which chain of tasks the run stands."""
+    chain_base: ModelArtifact | None = None
+    """The model the chain began with, where its models are whole ones; None for adapters, whose base it is."""
 
     def to_json(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in self.__slots__}
@@ -48,6 +50,7 @@ class RunSpec:
             "token_cache": None if self.token_cache is None else str(self.token_cache),
             "measurements": None if self.measurements is None else str(self.measurements),
             "chain": self.chain and self.chain.to_json(),
+            "chain_base": self.chain_base and artifact_to_json(self.chain_base),
         }
 
     @classmethod
@@ -55,6 +58,7 @@ class RunSpec:
         """Read back; what the supervisor added beside is ignored."""
         own = {name: fields[name] for name in cls.__slots__ if name in fields}
         chain, tokens = fields.get("chain"), fields.get("token_cache")
+        chain, chain_base = fields.get("chain"), fields.get("chain_base")
         return cls(
             **own
             | {
@@ -65,5 +69,6 @@ class RunSpec:
                 "token_cache": None if tokens is None else Path(tokens),
                 "measurements": None if fields["measurements"] is None else Path(fields["measurements"]),
                 "chain": chain and ChainPlace.from_json(chain),
+                "chain_base": chain_base and artifact_from_json(chain_base),
             }
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 Translate = Callable[..., str]
@@ -67,6 +67,38 @@ def sparkline(values: Mapping[str, Any]) -> str:
     height = high - low or 1.0
     last = len(curve) - 1
     return " ".join(f"{100 * x / last:.1f},{26 - 24 * (loss - low) / height:.1f}" for x, loss in enumerate(curve))
+
+
+def score_text(value: float | None, is_share: bool) -> str:
+    """Return a cell of a matrix: a share in per cent, a loss with three digits; a dash for none."""
+    if value is None:
+        return "–"
+    return f"{value:.1%}" if is_share else f"{value:.3f}"
+
+
+def change_text(value: float | None, is_share: bool) -> str:
+    """Return a difference of two cells with its sign: of shares in points."""
+    if value is None:
+        return "–"
+    return f"{100 * value:+.1f}" if is_share else f"{value:+.3f}"
+
+
+def rise_text(share: float) -> str:
+    return f"{share:+.1%}"
+
+
+HEATS = 10
+
+
+def heat(value: float, cells: Sequence[Sequence[float | None]], less_is_better: bool) -> int:
+    """Return how strong a cell's tint is, 0 to 10, the stronger the better: shares by themselves, losses by the range
+    there is.
+    """
+    if not less_is_better:
+        return round(HEATS * min(max(value, 0.0), 1.0))
+    known = [cell for row in cells for cell in row if cell is not None]
+    low, high = min(known), max(known)
+    return HEATS if high == low else round(HEATS * (high - value) / (high - low))
 
 
 def verdict_code(values: Mapping[str, Any]) -> str:

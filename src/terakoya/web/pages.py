@@ -9,13 +9,15 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
 
-from terakoya.api.dependencies import ContainerDep, Datasets, Models, SettingsDep, Training
+from terakoya.api.dependencies import Chains, ContainerDep, Datasets, Models, SettingsDep, Training
 from terakoya.api.machine import model_server_view, system_view
 from terakoya.api.schemas.models import lineage
 from terakoya.domain.models import STAGES, ModelInfo
 from terakoya.models.sources import STARTERS
 from terakoya.rag.indexing.parsers import known_suffixes
 from terakoya.training.adapters import ADAPTERS
+from terakoya.training.chain_service import costs_of
+from terakoya.training.chain_views import ChainView
 from terakoya.training.methods import STRATEGIES
 from terakoya.training.objectives.methods import OBJECTIVES
 from terakoya.training.trackers import available_trackers
@@ -31,7 +33,7 @@ def show_home() -> RedirectResponse:
 
 
 @router.get("/train")
-def show_train(request: Request, models: Models, datasets: Datasets) -> HTMLResponse:
+def show_train(request: Request, models: Models, datasets: Datasets, chains: Chains) -> HTMLResponse:
     return render(
         request,
         "train.html",
@@ -40,6 +42,7 @@ def show_train(request: Request, models: Models, datasets: Datasets) -> HTMLResp
         strategies=list(STRATEGIES),
         objectives=list(OBJECTIVES),
         adapter_kinds=list(ADAPTERS),
+        chained=chained_models(chains.list(), models.list()),
         trackers=available_trackers(mlflow_uri=request.app.state.container.settings.mlflow_tracking_uri),
         starter=next(iter(STARTERS)),
         upload_limit=request.app.state.container.settings.upload_limit_bytes,
@@ -77,6 +80,27 @@ def show_models(request: Request, models: Models) -> HTMLResponse:
         known={model.id: model for model in known},
         lineage_of=lineage_of,
         stages=STAGES,
+    )
+
+
+@router.get("/chains")
+def show_chains(request: Request, chains: Chains) -> HTMLResponse:
+    return render(request, "chains.html", chains=chains.list())
+
+
+@router.get("/chains/{chain}")
+def show_chain(request: Request, chain: str, chains: Chains) -> HTMLResponse:
+    """With the matrix of each model that nothing has gone on from."""
+    view = chains.get(chain)
+    heads = [link.model for link in view.links if link.model and not link.children]
+    return render(
+        request,
+        "chain.html",
+        chain=view,
+        heads=heads,
+        names={link.link: link.model.name for link in view.links if link.model},
+        costs=costs_of(view.links),
+        matrices=[matrix for head in heads if (matrix := chains.matrix_or_none(view.id, head.id)) is not None],
     )
 
 
@@ -156,6 +180,34 @@ def lineage_tree(models: Sequence[ModelInfo]) -> list[LineageNode]:
 def lineage_of(info: ModelInfo, known: Mapping[str, ModelInfo]) -> list[ModelInfo]:
     """Return the models from the one it all began with down to this one."""
     return [known[id] for id in lineage(info, known) if id in known]
+
+
+@dataclass(frozen=True)
+class ChainedModel:
+    """A model that a next task may go on from."""
+
+    model: ModelInfo
+    base_id: str
+    """The whole model that its chain stays with."""
+    number: int
+    children: list[str]
+    """Names of those that have gone on from it already."""
+
+
+def chained_models(chains: Sequence[ChainView], models: Sequence[ModelInfo]) -> list[ChainedModel]:
+    """Return what runs may go on from, newest first; those with nothing after them come before the others."""
+    known = {model.id: model for model in models}
+    found = []
+    for view in chains:
+        links = {link.link: link for link in view.links}
+        for link in view.links:
+            model = known.get(link.model.id) if link.model else None
+            if model is not None:
+                after = [links[name] for name in link.children]
+                children = [each.model.name if each.model else each.link for each in after]
+                base_id = model.id if view.space == "full" else (model.parent_id or "")
+                found.append(ChainedModel(model, base_id, link.number, children))
+    return sorted(found, key=lambda each: (not each.children, each.model.id), reverse=True)
 
 
 def talkers(models: Sequence[ModelInfo]) -> list[ModelInfo]:

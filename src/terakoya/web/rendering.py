@@ -19,11 +19,15 @@ from terakoya.api.schemas.errors import ErrorEnvelope
 from terakoya.i18n import LANGUAGES, Catalogue, choose_language, load_catalogue
 from terakoya.web.figures import (
     bytes_text,
+    change_text,
     count_text,
     first_line,
     headline,
+    heat,
     parameters_text,
     part_name,
+    rise_text,
+    score_text,
     sparkline,
     strategy_name,
     verdict_code,
@@ -60,6 +64,10 @@ def templates() -> Environment:
         part_name=part_name,
         headline=headline,
         sparkline=sparkline,
+        heat=heat,
+        score_text=score_text,
+        change_text=change_text,
+        rise_text=rise_text,
         verdict_code=verdict_code,
     )
     environment.filters.update(bytes=bytes_text, count=count_text, parameters=parameters_text, first_line=first_line)

@@ -53,7 +53,7 @@ def test_the_matrix_is_the_one_of_the_model_that_is_named(client: TestClient) ->
     found = client.get(f"/api/chains/{CHAIN_ID}/matrix").json()
     assert (found["model"]["name"], found["measures"]) == ("two", MATRIX["measures"])
     missing = client.get("/api/chains/one/matrix")
-    assert (missing.status_code, missing.json()["code"]) == (404, "not_found")
+    assert (missing.status_code, missing.json()["code"]) == (404, "not_measured")
     assert client.get(f"/api/chains/{CHAIN_ID}/matrix?model=tiny").status_code == 422
 
 

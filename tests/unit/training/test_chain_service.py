@@ -138,7 +138,7 @@ def test_kept_rows_go_for_good_and_the_price_is_said(house: Chained) -> None:
     erased = house.chains.erase(CHAIN_ID, link=link)
     assert (erased.links, erased.rows) == ((link,), 3)
     assert erased.freed_bytes > 0
-    assert any("fixed lambda" in cost for cost in erased.costs)
+    assert any("fixed lambda" in cost.message for cost in erased.costs)
     assert not list((house.folder / link).glob("replay*"))
     assert all(each.intact for each in house.chains.verify(CHAIN_ID))
     assert house.chains.erase(CHAIN_ID).rows == 6  # of the two others

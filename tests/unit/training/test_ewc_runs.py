@@ -19,12 +19,14 @@ from terakoya.domain.datasets import Example, Message, Split
 from terakoya.domain.events import EventType
 from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
 from terakoya.domain.tasks import Outcome, TaskState
+from terakoya.evaluation.task_scores import TaskScores, score_task
 from terakoya.exceptions import InvalidConfig
 from terakoya.models.factory import create_model_loader, loader_type
 from terakoya.training.chaining import tokenizer_sha256
 from terakoya.training.continual.chain import load_link
 from terakoya.training.continual.errors import ChainMismatch, DamagedChain
-from terakoya.training.continual.link import lineage
+from terakoya.training.continual.link import erase_kept, lineage
+from terakoya.training.continual.scored import row_of
 from terakoya.training.defaults import resolve
 from terakoya.training.request import TrainingRequest
 from terakoya.training.retention import ChainPlace
@@ -77,6 +79,7 @@ class ChainBench:
         attempt: int = 1,
         folder: str | None = None,
         requested_action: Callable[[], str | None] = never,
+        chain_base: ModelArtifact | None = None,
         **fields: Any,
     ) -> Outcome:
         asked = {"model": "tiny", "dataset": task, "strategy": "ewc", "max_steps": 8, "batch_size": 4}
@@ -102,6 +105,7 @@ class ChainBench:
                 parent=before and before["link"],
                 parent_sha256=before and before["sha256"],
             ),
+            chain_base=chain_base,
         )
         (self.folder / (folder or task)).mkdir(exist_ok=True)
         return TrainingRun(
@@ -260,3 +264,86 @@ def test_a_budget_without_kept_rows_says_what_would_work(bench: ChainBench) -> N
     with pytest.raises(InvalidConfig, match="fixed lambda"):
         bench.run("second", first)
     assert bench.run("second", first, folder="fixed", retention=alone).status is TaskState.SUCCEEDED
+
+
+def test_every_cell_of_the_matrix_is_what_its_own_model_scores(bench: ChainBench) -> None:
+    """Row by row, each model opened from its files and scored by itself."""
+    options: dict[str, Any] = {"retention": {"regulariser": {"strength": 1.0}, "replay": {"share": 0.5}}}
+    first = bench.model_of(bench.run("first", **options), "first")
+    second = bench.model_of(bench.run("second", first, **options), "second")
+    links = [
+        load_link(
+            bench.chain / chain["link"],
+            chain["sha256"],
+            base_sha256=bench.base.info.content_sha256,
+            tokenizer_sha256=tokenizer_sha256(bench.base.path),
+        )
+        for _, chain in (first, second)
+    ]
+    cells: dict[tuple[int, int], TaskScores] = {}
+    for i, artifact in enumerate((bench.base, first[0], second[0])):
+        loaded = create_model_loader(loader_type(artifact)).load(artifact)
+        for j, link in enumerate(links, start=1):
+            assert link.heldout is not None
+            assert (len(link.heldout.rows), len(link.heldout.labels)) == (4, 2)
+            cells[i, j] = score_task(loaded.module, loaded.tokenizer, link.heldout)
+    rows = [row_of(link.metrics) for link in links]
+    assert rows[0] is not None
+    assert rows[1] is not None
+    found = {
+        (0, 1): rows[0].base,
+        (1, 1): rows[0].scores["first-abc"],
+        (0, 2): rows[1].base,
+        (1, 2): rows[1].previous,
+        (2, 1): rows[1].scores["first-abc"],
+        (2, 2): rows[1].scores["second-abc"],
+    }
+    for cell, scores in found.items():
+        assert scores is not None, cell
+        assert scores.loss_sums == pytest.approx(cells[cell].loss_sums, rel=1e-4), cell
+        assert (scores.exact, scores.likeliest) == (cells[cell].exact, cells[cell].likeliest), cell
+    matrix = links[1].metrics["matrix"]
+    loss = matrix["measures"]["loss"]
+    assert loss["r"][2][0] == pytest.approx(sum(cells[2, 1].loss_sums) / sum(cells[2, 1].label_counts), rel=1e-4)
+    assert loss["bwt"]["value"] == pytest.approx(loss["r"][2][0] - loss["r"][1][0])
+    assert loss["fwt"]["value"] == pytest.approx(loss["r"][1][1] - loss["r"][0][1])
+    assert {"exact_match", "likelihood", "loss"} == matrix["measures"].keys()
+    assert [task["name"] for task in matrix["tasks"]] == ["first", "second"]
+    assert [len(each["bits_per_byte"]) for each in matrix["canaries"]] == [3] * len(matrix["canaries"])
+    assert matrix["costs"][1]["peak_bytes"] > 0
+    report = json.loads((bench.folder / "second" / "report.json").read_bytes())
+    assert report["chain"] == json.loads(json.dumps(matrix))
+    assert links[1].facts.scores == tuple(matrix["measures"]["exact_match"]["r"][2])
+
+
+def test_rows_that_are_not_kept_leave_a_cell_unmeasured(bench: ChainBench) -> None:
+    alone = {"regulariser": {"strength": 1.0}, "replay": {"share": 0.0}}
+    first = bench.model_of(bench.run("first", retention=alone), "first")
+    assert not (bench.chain / first[1]["link"] / "heldout.jsonl").exists()
+    bench.recorder.events.clear()
+    second = bench.model_of(bench.run("second", first, retention=alone | {"heldout_rows": 3}), "second")
+    assert any("not measured" in event["message"] for event in bench.recorder.of(EventType.LOG))
+    assert len((bench.chain / second[1]["link"] / "heldout.jsonl").read_bytes().splitlines()) == 4
+    erase_kept(bench.chain / second[1]["link"])
+    third = bench.model_of(bench.run("third", second, retention=alone | {"heldout_rows": 3}), "third")
+    matrix = json.loads((bench.chain / third[1]["link"] / "metrics.json").read_bytes())["matrix"]
+    exact = matrix["measures"]["exact_match"]
+    assert [row[:2] for row in exact["r"][3:]] == [[None, None]]
+    assert (exact["acc"], exact["bwt"]) == (None, None)
+    assert exact["r"][3][2] is not None
+    assert [task["heldout_rows"] for task in matrix["tasks"]] == [0, 3, 3]
+
+
+def test_whole_models_are_scored_against_the_one_the_chain_began_with(bench: ChainBench) -> None:
+    options: dict[str, Any] = {"base": "full", "retention": {"regulariser": {"strength": 1.0}}}
+    first = bench.model_of(bench.run("first", **options), "first")
+    without = bench.model_of(bench.run("second", first, folder="without", **options), "without")
+    with_base = bench.model_of(bench.run("second", first, chain_base=bench.base, **options), "second")
+    found = []
+    for _, chain in (without, with_base):
+        metrics = json.loads((bench.chain / chain["link"] / "metrics.json").read_bytes())
+        found.append(metrics["matrix"]["measures"]["loss"])
+    assert found[0]["r"][0][1] is None
+    assert found[0]["fwt"] is None
+    assert found[1]["r"][0][1] > found[1]["r"][2][1]
+    assert found[0]["r"][1] == found[1]["r"][1]

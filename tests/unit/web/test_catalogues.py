@@ -16,6 +16,7 @@ from terakoya.domain.models import STAGES, ModelKind
 from terakoya.domain.tasks import TaskState
 from terakoya.i18n import LANGUAGES, choose_language, is_key, load_catalogue
 from terakoya.training.adapters import ADAPTERS
+from terakoya.training.chain_service import IRREVERSIBLE, NO_BUDGET, NO_CELL, NO_REHEARSAL
 from terakoya.training.methods import STRATEGIES
 from terakoya.training.objectives.methods import OBJECTIVES
 from terakoya.training.presets import PRESETS
@@ -97,6 +98,8 @@ def test_the_shared_vocabulary_has_texts(tmp_path: Path) -> None:
         ],
         "language": list(LANGUAGES),
         "preset": [name.replace("-", "_") for name in PRESETS],
+        "cost": [cost.code for cost in (IRREVERSIBLE, NO_BUDGET, NO_CELL, NO_REHEARSAL)],
+        "damage": ["changed", "foreign", "missing"],
         "canary": ["better", "no_clear_change", "not_applicable", "slightly_worse", "worse"],
     }
     assert {f"{kind}.{value}" for kind, values in words.items() for value in values} == set(load_catalogue("en").texts)

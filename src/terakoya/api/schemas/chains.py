@@ -69,11 +69,16 @@ class ChainSummary(_FromParts):
         return cls.model_validate(_fields(view))
 
 
+class ErasingCost(_FromParts):
+    code: str
+    message: str
+
+
 class ChainWhole(ChainSummary):
     base_sha256: str | None
     tokenizer_sha256: str | None
     links: list[ChainLink]
-    erasing_costs: list[str]
+    erasing_costs: list[ErasingCost]
     """What erasing the kept rows would mean; empty if there are none."""
 
     @classmethod
@@ -112,7 +117,7 @@ class ErasedRows(_FromParts):
     links: list[str]
     rows: int
     freed_bytes: int
-    costs: list[str]
+    costs: list[ErasingCost]
 
 
 class ChainMatrix(BaseModel):

@@ -21,6 +21,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from terakoya.data.tokenization import EncodedExample
+from terakoya.evaluation.task_scores import TaskRows
 from terakoya.exceptions import AppException, Conflict, InvalidConfig
 from terakoya.storage.files import full_disk_is_named, sync_directory, write_durably
 from terakoya.storage.json_text import to_json
@@ -28,6 +30,7 @@ from terakoya.storage.manifest import ALLOWED_SUFFIXES, verify_manifest, write_m
 from terakoya.training.continual.errors import ChainMismatch, DamagedChain
 from terakoya.training.continual.link import (
     FISHER,
+    HELDOUT,
     METRICS,
     REPLAY,
     SCHEMA,
@@ -53,6 +56,8 @@ class Link:
     """Of this task alone; empty if none was kept, or if it was erased."""
     erased: bool
     metrics: dict[str, Any]
+    heldout: TaskRows | None = None
+    """What this task is scored on again; None if nothing was kept, or if it was erased."""
 
     def state(self, anchor: Mapping[str, Tensor]) -> RetentionState:
         """Join the importance with the weights it is about. Raises: ChainMismatch if they are others."""
@@ -74,6 +79,7 @@ def write_link(
     importance: Mapping[str, Tensor],
     replay: ReplayBuffer,
     metrics: Mapping[str, Any] | None = None,
+    heldout: TaskRows | None = None,
 ) -> tuple[Path, str]:
     """Write ``chain/NNN-task`` and return it with the SHA-256 of its manifest.
 
@@ -95,6 +101,8 @@ def write_link(
             write_durably(temporary / METRICS, to_json(dict(metrics or {}), indent=1))
             if replay.examples:
                 _write_replay(temporary, replay)
+            if heldout is not None and heldout.rows:
+                write_durably(temporary / HELDOUT, _heldout_lines(heldout))
             facts_json = {"schema": SCHEMA} | asdict(facts)
             sha256 = write_manifest(temporary, facts=facts_json, suffixes=_SUFFIXES)
             temporary.replace(final)
@@ -116,6 +124,7 @@ def load_link(link: Path, sha256: str, *, base_sha256: str, tokenizer_sha256: st
         importance = load_file(link / FISHER)
         metrics = json.loads((link / METRICS).read_bytes())
         replay = _read_replay(link)
+        heldout = _read_heldout(link)
     except ChainMismatch:
         raise
     except (AppException, OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
@@ -131,7 +140,7 @@ def load_link(link: Path, sha256: str, *, base_sha256: str, tokenizer_sha256: st
             )
     if not importance:
         raise ChainMismatch(f"task {facts.task!r} tracks no weight; it would protect nothing")
-    return Link(facts, sha256, importance, replay, bool(gone), metrics)
+    return Link(facts, sha256, importance, replay, bool(gone), metrics, heldout)
 
 
 def _write_replay(link: Path, replay: ReplayBuffer) -> None:
@@ -163,6 +172,28 @@ def _read_replay(link: Path) -> ReplayBuffer:
         spans = tuple((start, end) for start, end in fields["labels"])
         examples.append(ReplayExample(fields["task"], tuple(fields["ids"]), spans, targets))
     return ReplayBuffer(tuple(examples))
+
+
+def _heldout_lines(task: TaskRows) -> bytes:
+    """First what the task is, then a line a row."""
+    head: dict[str, Any] = {"asks": task.asks, "labels": {name: list(ids) for name, ids in task.labels.items()}}
+    rows = (
+        {"row": row.row, "ids": row.input_ids, "labels": row.label_spans, "answer": row.answer} for row in task.rows
+    )
+    return b"".join(to_json(line) + b"\n" for line in (head, *rows))
+
+
+def _read_heldout(link: Path) -> TaskRows | None:
+    if not (link / HELDOUT).exists():
+        return None
+    head, *lines = map(json.loads, (link / HELDOUT).read_bytes().splitlines())
+    rows = [
+        EncodedExample(
+            line["row"], line["ids"], tuple((start, end) for start, end in line["labels"]), answer=line["answer"]
+        )
+        for line in lines
+    ]
+    return TaskRows(rows, {name: tuple(ids) for name, ids in head["labels"].items()}, head["asks"])
 
 
 def _plain(tensor: Tensor) -> Tensor:

@@ -143,13 +143,13 @@ def metrics_of(link: Path) -> dict[str, Any]:
 
 def kept_rows(link: Path) -> KeptRows:
     """Count what is there. Raises: DamagedChain if a row cannot be read."""
-    lines = {name: _lines(link / name) for name in (REPLAY, HELDOUT)}
     try:
-        soft = sum(bool(json.loads(line)["soft"]) for line in lines[REPLAY])
+        replay = [bool(json.loads(line)["soft"]) for line in _lines(link / REPLAY)]
+        heldout = sum("ids" in json.loads(line) for line in _lines(link / HELDOUT))
     except (ValueError, KeyError, TypeError) as error:
-        raise DamagedChain(f"{REPLAY!r} of {link.name!r} was changed: a row cannot be read") from error
+        raise DamagedChain(f"the rows kept in {link.name!r} were changed: one cannot be read") from error
     size = sum((link / name).stat().st_size for name in KEPT_DATA if (link / name).exists())
-    return KeptRows(len(lines[REPLAY]), soft, len(lines[HELDOUT]), size, bool(erased_names(link)))
+    return KeptRows(len(replay), sum(replay), heldout, size, bool(erased_names(link)))
 
 
 def erased_names(link: Path) -> frozenset[str]:

@@ -22,11 +22,11 @@ def matrix(examples: int = 10) -> TaskMatrix:
 def test_every_figure_is_its_definition() -> None:
     found = matrix()
     np.testing.assert_allclose(found.means, R)
-    assert found.accuracy().value == pytest.approx((0.4 + 0.6 + 0.7) / 3)
+    assert found.accuracy().value == pytest.approx((0.4 + 0.6 + 0.7) / 3)  # type: ignore[union-attr]
     assert found.backward_transfer().value == pytest.approx(((0.4 - 0.9) + (0.6 - 0.8)) / 2)  # type: ignore[union-attr]
     assert found.forward_transfer().value == pytest.approx(((0.3 - 0.2) + (0.4 - 0.3)) / 2)  # type: ignore[union-attr]
     assert found.forgetting().value == pytest.approx(((0.9 - 0.4) + (0.8 - 0.6)) / 2)  # type: ignore[union-attr]
-    assert found.learning().value == pytest.approx((0.9 + 0.8 + 0.7) / 3)
+    assert found.learning().value == pytest.approx((0.9 + 0.8 + 0.7) / 3)  # type: ignore[union-attr]
 
 
 def test_forgetting_is_against_the_best_ever_not_against_the_first() -> None:
@@ -53,6 +53,7 @@ def test_differences_are_paired() -> None:
 
 def test_too_few_examples_have_no_interval() -> None:
     accuracy = TaskMatrix.of([[[0.0] * 5], [[1.0] * 5]]).accuracy()
+    assert accuracy is not None
     assert (accuracy.value, accuracy.low, accuracy.high) == (1.0, None, None)
 
 
@@ -76,3 +77,17 @@ def test_one_task_has_no_transfer() -> None:
 def test_a_matrix_with_gaps_is_refused(scores: list[list[list[float]]], message: str) -> None:
     with pytest.raises(InvalidConfig, match=message):
         TaskMatrix.of(scores)
+
+
+def test_a_figure_that_needs_a_missing_cell_is_missing_and_no_other() -> None:
+    """As chains leave it: nobody scores a task two rows before it is learned; task 1 was not kept for row 3."""
+    full = [[[value] * 8 for value in row] for row in R]
+    whole = TaskMatrix.of([full[0], [full[1][0], full[1][1], None], full[2], full[3]])
+    assert all(interval is not None for interval in whole.figures().values())
+    assert whole.figures() == TaskMatrix.of(full).figures()
+    lost = TaskMatrix.of([full[0], full[1], full[2], [None, full[3][1], full[3][2]]])
+    figures = lost.to_json()
+    assert (figures["acc"], figures["bwt"], figures["forgetting"]) == (None, None, None)
+    assert figures["fwt"]["value"] == pytest.approx(0.1)
+    assert figures["la"]["value"] == pytest.approx(0.8)
+    assert figures["r"][3] == [None, 0.6, 0.7]

@@ -8,6 +8,7 @@ import { _, word } from "./i18n.js";
 import { setUpPlan } from "./plan.js";
 import { chosenPreset, fillFrom, showPresets, unshown } from "./recipe.js";
 import "./pull.js";
+import { setUpChain, showChain, withChain } from "./train-chain.js";
 import { chosenMethod, fitToExamples, onMethodChange, showMethod } from "./train-objective.js";
 import { setUpUploads } from "./upload.js";
 
@@ -21,6 +22,7 @@ let objectives = [];
 choose(model, "model");
 choose(dataset, "dataset");
 setUpUploads(added);
+setUpChain(form, refresh);
 form.addEventListener("submit", start);
 onMethodChange(refresh);
 const planAnew = setUpPlan(form, planned);
@@ -48,6 +50,7 @@ function strategy() {
 
 async function refresh() {
   byId("adapter-fields").hidden = strategy() === "full";
+  showChain(strategy());
   const ready = Boolean(model?.value && dataset.value);
   byId("start").disabled = !ready;
   byId("start-hint").textContent = ready ? "" : _("First choose a model and examples.");
@@ -84,6 +87,8 @@ function showDefaults() {
 function defaultOf(name) {
   const flat = { "evaluation.heldout_fraction": "heldout_fraction", "evaluation.max_examples": "max_evaluation_examples" };
   if (name in flat) return resolved[flat[name]];
+  if (name === "retention.budget") return resolved.retention?.budget;
+  if (name.startsWith("retention.")) return null;
   if (name.startsWith("adapter.")) return resolved.adapter?.[name.slice("adapter.".length)];
   return resolved[name];
 }
@@ -131,7 +136,7 @@ function requested() {
     const text = field.value.trim();
     const isHidden = field.name.startsWith("adapter.") && strategy() === "full";
     if (field.validity.badInput) throw new RangeError(field.name);
-    if (text === "" || isHidden || field.disabled) continue;
+    if (text === "" || isHidden || field.disabled || field.closest("#chain-fields")) continue;
     const [outer, inner] = field.name.split(".");
     const value = field.type === "number" ? Number(text) : text;
     if (inner) request[outer] = { ...request[outer], [inner]: value };
@@ -143,7 +148,7 @@ function requested() {
   if (trackers.length) request.trackers = trackers;
   if (!request.early_stopping?.patience) delete request.early_stopping;
   if (request.evaluation?.every_steps) delete request.evaluation.every_fraction;
-  return request;
+  return withChain(request, strategy());
 }
 
 /** The request as far as it can be planned; null while something is missing or being typed. */
