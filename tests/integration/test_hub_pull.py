@@ -21,6 +21,7 @@ from terakoya.models.hub import HUB_TOKEN
 from terakoya.models.wire import artifact_to_json
 
 TOKEN = "hf_very_secret"
+FORGETFUL = "import sys; sys.argv[0] = 'pull'; from terakoya.processes import pull"
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,7 @@ class HubPull:
             "hub": asked,
         } | spec
         self._attempt = 0
+        self.command = ["-m", "terakoya.processes.pull"]
 
     def start(self) -> subprocess.Popen[bytes]:
         self._attempt += 1
@@ -57,7 +59,7 @@ class HubPull:
         (self.folder / "outcome.json").unlink(missing_ok=True)
         with (self.folder / "output.log").open("ab") as log:
             return subprocess.Popen(
-                [sys.executable, "-m", "terakoya.processes.pull", str(self.folder)],
+                [sys.executable, *self.command, str(self.folder)],
                 env=os.environ | {HUB_TOKEN: TOKEN},
                 stdout=log,
                 stderr=log,
@@ -179,6 +181,28 @@ def test_a_template_that_explodes_or_never_ends_is_not_kept(
     assert (outcome["status"], outcome["error_code"]) == ("failed", "model_load_error")
     assert "chat template" in outcome["error"]
     assert task.leftovers() == []
+
+
+def test_quantised_weights_are_refused_before_they_come(tmp_path: Path, hub: HubServer, tiny: Path) -> None:
+    config = json.loads((tiny / "config.json").read_text()) | {"quantization_config": {"quant_method": "gptq"}}
+    hub.repositories["org/tiny"] = Repository(repository_of(tiny).files | {"config.json": json.dumps(config).encode()})
+    outcome = HubPull(tmp_path, hub, "hf:org/tiny").run()
+    assert outcome["error_code"] == "model_load_error"
+    assert "stored quantised ('gptq')" in outcome["error"]
+    assert not any("safetensors" in path for path in hub.paths("hub"))
+
+
+def test_a_model_larger_than_the_memory_is_kept_unopened_and_says_so(
+    tmp_path: Path, hub: HubServer, tiny: Path
+) -> None:
+    hub.repositories["org/tiny"] = repository_of(tiny)
+    task = HubPull(tmp_path, hub, "hf:org/tiny")
+    task.command = ["-c", f"{FORGETFUL}; pull.available_bytes = lambda: 1000; pull.run_worker(pull.main)"]
+    outcome = task.run()
+    assert outcome["status"] == "succeeded", outcome["error"]
+    assert outcome["model"]["architecture"] == "llama"
+    assert "was not opened" in outcome["model"]["card"]["provenance"]
+    assert [event["code"] for event in task.events() if event["type"] == "warning"] == ["not_opened"]
 
 
 @pytest.mark.slow

@@ -135,6 +135,17 @@ def _classifies(path: Path) -> bool:
     return isinstance(named, list) and any(str(name).endswith("ForSequenceClassification") for name in named)
 
 
+def check_unquantised(name: str, config: Any) -> None:
+    """Raises: ModelLoadError if the weights that the configuration is of are stored quantised."""
+    if isinstance(config, dict) and "quantization_config" in config:
+        stated = config["quantization_config"]
+        method = stated.get("quant_method", "unknown") if isinstance(stated, dict) else "unknown"
+        raise ModelLoadError(
+            f"the model {name!r} is stored quantised ({method!r}); "
+            "import one stored as float32, bfloat16 or float16, or as GGUF"
+        )
+
+
 def check_mergeable(artifact: ModelArtifact) -> None:
     """Raises: InvalidConfig unless it is an adapter on weights that are not quantised."""
     if artifact.base is None:

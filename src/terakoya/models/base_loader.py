@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from torch import nn
 
 DTYPES = ("float32", "bfloat16", "float16")
+_SHARE_OF_MEMORY = 0.8
+"""Of what is free that weights may take: something is needed beside them."""
+
+
+def widest_dtype(parameters: int, free_bytes: int) -> str | None:
+    """Return the widest type in which so many weights fit into the free memory; None if none does."""
+    sizes = (("float32", 4), ("bfloat16", 2))
+    return next((name for name, item in sizes if parameters * item <= _SHARE_OF_MEMORY * free_bytes), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from terakoya.domain.models import ModelArtifact
 from terakoya.exceptions import InvalidConfig, ModelLoadError
-from terakoya.models.artifacts import check_folder, read_json
+from terakoya.models.artifacts import check_folder, check_unquantised, read_json
 from terakoya.models.base_loader import DTYPES, BaseModelLoader, LoadedModel
 
 # What the libraries raise for files that do not fit together; anything else is a defect of ours.
@@ -33,13 +33,7 @@ LIBRARY_ERRORS = (
 class FullModelLoader(BaseModelLoader):
     def load(self, artifact: ModelArtifact, *, dtype: str = "float32", device: str = "cpu") -> LoadedModel:
         check_folder(artifact.path)
-        config = read_json(artifact.path / "config.json")
-        if "quantization_config" in config:
-            method = (config["quantization_config"] or {}).get("quant_method", "unknown")
-            raise ModelLoadError(
-                f"the model {artifact.info.name!r} is stored quantised ({method!r}); "
-                "import one stored as float32, bfloat16 or float16, or as GGUF"
-            )
+        check_unquantised(artifact.info.name, read_json(artifact.path / "config.json"))
         try:
             module, loading = AutoModelForCausalLM.from_pretrained(
                 artifact.path,

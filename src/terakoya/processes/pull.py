@@ -15,13 +15,24 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"  # what is opened here is a file on disk
 os.environ["TQDM_DISABLE"] = "1"  # the task's log is for people; progress goes by events
 
+import psutil
+
 from terakoya.domain.datasets import Message
 from terakoya.domain.events import EventType, Phase
 from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
 from terakoya.domain.tasks import Outcome, TaskState
 from terakoya.exceptions import InvalidConfig, InvalidDataset, StorageFull, TooBusy
 from terakoya.models.adapter_base import check_base, declared_base
-from terakoya.models.artifacts import check_file, check_folder, describe_folder, gguf_file_of, loader_type_of
+from terakoya.models.artifacts import (
+    check_file,
+    check_folder,
+    check_unquantised,
+    describe_folder,
+    gguf_file_of,
+    loader_type_of,
+    read_json,
+)
+from terakoya.models.base_loader import widest_dtype
 from terakoya.models.embedder_config import read_embedder_config
 from terakoya.models.factory import create_model_loader
 from terakoya.models.hub import HUB_TOKEN, HubAccess, HubConnection, HubFailure, HubFile
@@ -143,6 +154,8 @@ def _fetched(context: WorkerContext, download: HubDownload, files: Sequence[HubF
     for file in files:
         download.fetch(file, copy / file.name)
         check_file(copy / file.name)
+        if file.name == "config.json":
+            check_unquantised(context.spec["name"], read_json(copy / file.name))
         if file.name == ADAPTER_CONFIG:
             _check_adapter(context, copy)
     return copy
@@ -223,19 +236,32 @@ def _described(
     name = context.spec["name"]
     if facts.loader_type == "full":
         _try_template(result)
-    loaded = create_model_loader(facts.loader_type).load(_unregistered(name, kind, source, result, parent))
-    config: Any = loaded.module.config
+    unregistered = _unregistered(name, kind, source, result, parent)
+    whole = facts.parameters if parent is None else facts.parameters + parent.root.info.parameters
+    if (dtype := widest_dtype(whole, available_bytes())) is not None:
+        loaded = create_model_loader(facts.loader_type).load(unregistered, dtype=dtype)
+        config: Any = loaded.module.config
+        architecture = config.model_type
+    else:
+        architecture = facts.architecture if parent is None else parent.root.info.architecture
+        message = f"it was not opened: its {whole / 1e9:.1f} billion weights do not fit in the memory that is free"
+        context.observer.notify(EventType.WARNING, code="not_opened", message=message)
+        card = card | {"provenance": f"{card['provenance']} When it was fetched {message}."}
     return {
         "name": name,
         "kind": kind,
         "directory": RESULT,
         "parent_id": None if parent is None else parent.info.id,
-        "architecture": config.model_type,
+        "architecture": architecture,
         "parameters": facts.parameters,
         "license": license,
         "source": source,
         "card": card,
     }
+
+
+def available_bytes() -> int:
+    return int(psutil.virtual_memory().available)
 
 
 def _try_template(folder: Path) -> None:

@@ -11,7 +11,7 @@ from tests.tiny_model import tiny_artifact
 from terakoya import registry
 from terakoya.domain.models import ModelArtifact
 from terakoya.exceptions import InvalidConfig
-from terakoya.models.base_loader import BaseModelLoader, LoadedModel
+from terakoya.models.base_loader import BaseModelLoader, LoadedModel, widest_dtype
 from terakoya.models.factory import create_model_loader, model_loaders
 
 
@@ -59,3 +59,11 @@ def test_what_the_web_process_imports_brings_no_torch() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip()
     assert found == "set()"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "free", "dtype"),
+    [(100, 1000, "float32"), (300, 1000, "bfloat16"), (500, 1000, None), (0, 0, "float32")],
+)
+def test_the_widest_type_that_fits_is_taken(parameters: int, free: int, dtype: str | None) -> None:
+    assert widest_dtype(parameters, free) == dtype
