@@ -273,7 +273,9 @@ async def adapters(folder: Path, home: Path, options: argparse.Namespace) -> dic
         await client.start()
         assert client.pid is not None
         process = psutil.Process(client.pid)
-        empty = process.memory_info().rss
+        await rate(client, [base] * STREAMS, 8)
+        await client.unload(base)
+        empty = process.memory_info().rss  # with the libraries
         await rate(client, [base] * STREAMS, 8)
         with_base = process.memory_info().rss
         await rate(client, made, 8)

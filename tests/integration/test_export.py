@@ -87,6 +87,7 @@ def test_an_adapter_is_merged_exported_and_answers_as_it_did(client: Client, ser
     [
         ("base/merge", {}, "whole model"),
         ("tuned/export", {"format": "gguf-q2_k"}, "gguf-q8_0"),
+        ("tuned/export", {"format": "gguf-q4_k_m"}, "llama-quantize model.gguf"),
         ("tuned/merge", {"name": "base"}, "already"),
         ("nobody/merge", {}, "no model"),
         ("tuned/merge", {"into": "x"}, "into"),

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator
-from contextlib import aclosing
+from collections.abc import Iterator
 from typing import Any
 
 from anyio.to_thread import run_sync
@@ -15,12 +14,12 @@ from starlette.responses import Response
 
 from terakoya.api import server_sent
 from terakoya.api.dependencies import Models
-from terakoya.api.openai_answers import Answer, Begun, begin
-from terakoya.api.openai_errors import OpenAIRoute, envelope
+from terakoya.api.openai_answers import Answer, Choice, begin, streamed
+from terakoya.api.openai_errors import OpenAIRoute
 from terakoya.api.schemas.openai import ChatCompletionRequest, OpenAIModel, OpenAIModelList
 from terakoya.domain.datasets import Message
 from terakoya.domain.models import ModelInfo
-from terakoya.exceptions import AppException
+from terakoya.models.client import AnswerPart
 
 router = APIRouter(tags=["openai"], route_class=OpenAIRoute)
 
@@ -60,7 +59,13 @@ async def complete_chat(body: ChatCompletionRequest, request: Request, models: M
     )
     head = {"id": f"chatcmpl-{secrets.token_hex(12)}", "created": int(time.time()), "model": name}
     if body.stream:
-        chunks = _chunks(head, begun, includes_usage=body.includes_usage)
+        chunks = streamed(
+            head | {"object": "chat.completion.chunk"},
+            begun,
+            _pieces,
+            opening=[_piece(answer, {"role": "assistant", "content": ""}) for answer in begun.answers],
+            includes_usage=body.includes_usage,
+        )
         return StreamingResponse(chunks, media_type=server_sent.MEDIA_TYPE)
     answers = await begun.read_all(request)
     completion = head | {
@@ -81,31 +86,16 @@ def _choice(answer: Answer, *, with_logprobs: bool) -> dict[str, Any]:
     }
 
 
-async def _chunks(head: dict[str, Any], begun: Begun, *, includes_usage: bool) -> AsyncIterator[str]:
-    """Server-sent events; an error in mid-answer is the last of them, without ``[DONE]``."""
-    head = head | {"object": "chat.completion.chunk"}
+def _pieces(answer: Answer, part: AnswerPart) -> Iterator[Choice]:
+    if part.delta or part.logprobs:
+        logprobs = {"content": list(part.logprobs)} if part.logprobs else None
+        yield _piece(answer, {"content": part.delta}, logprobs=logprobs)
+    if part.reason is not None:
+        yield _piece(answer, {}, answer.finish_reason)
 
-    def chunk(index: int, delta: dict[str, str], reason: str | None = None, logprobs: Any = None) -> str:
-        choice = {"index": index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
-        return server_sent.event(head | {"choices": [choice]} | ({"usage": None} if includes_usage else {}))
 
-    for answer in begun.answers:
-        yield chunk(answer.index, {"role": "assistant", "content": ""})
-    try:
-        async with aclosing(begun.read()) as pieces:
-            async for answer, part in pieces:
-                if part.delta or part.logprobs:
-                    logprobs = {"content": list(part.logprobs)} if part.logprobs else None
-                    yield chunk(answer.index, {"content": part.delta}, logprobs=logprobs)
-                if part.reason is not None:
-                    head["system_fingerprint"] = part.engine
-                    yield chunk(answer.index, {}, answer.finish_reason)
-        if includes_usage:
-            yield server_sent.event(head | {"choices": [], "usage": begun.usage().model_dump()})
-    except AppException as error:
-        yield server_sent.event(envelope(error))
-        return
-    yield server_sent.DONE
+def _piece(answer: Answer, delta: dict[str, str], reason: str | None = None, *, logprobs: Any = None) -> Choice:
+    return {"index": answer.index, "delta": delta, "logprobs": logprobs, "finish_reason": reason}
 
 
 def _model(info: ModelInfo) -> OpenAIModel:

@@ -1,18 +1,21 @@
 """What chat and text completions share: several answers to one request, begun together so that what is refused has a
-status, then read side by side or to their ends. Knows no field of OpenAI's but the usage.
+status, then read side by side, streamed or to their ends. Knows no field of OpenAI's but the frame of a stream.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import Request
 
+from terakoya.api import server_sent
+from terakoya.api.openai_errors import envelope
 from terakoya.api.schemas.openai import Usage
+from terakoya.exceptions import AppException
 from terakoya.models.client import AnswerPart
 
 FINISH_REASONS = {"stop": "stop", "length": "length", "context": "length"}
@@ -108,3 +111,40 @@ async def begin(streams: Sequence[Parts]) -> Begun:
             await parts.aclose()
         raise errors[0]
     return Begun([first for first in firsts if not isinstance(first, BaseException)], streams)
+
+
+Choice = dict[str, Any]
+
+
+async def streamed(
+    head: dict[str, Any],
+    begun: Begun,
+    choices: Callable[[Answer, AnswerPart], Iterable[Choice]],
+    *,
+    opening: Iterable[Choice] = (),
+    includes_usage: bool,
+    prompts: int = 1,
+) -> AsyncIterator[str]:
+    """Yield server-sent events of one choice each; an error in mid-answer is the last of them, without ``[DONE]``.
+
+    ``choices``: what is said of a piece that its answer has taken. ``opening``: what is said before the first.
+    """
+
+    def chunk(choice: Choice) -> str:
+        return server_sent.event(head | {"choices": [choice]} | ({"usage": None} if includes_usage else {}))
+
+    for choice in opening:
+        yield chunk(choice)
+    try:
+        async with aclosing(begun.read()) as pieces:
+            async for answer, part in pieces:
+                if part.reason is not None:
+                    head = head | {"system_fingerprint": part.engine}
+                for choice in choices(answer, part):
+                    yield chunk(choice)
+        if includes_usage:
+            yield server_sent.event(head | {"choices": [], "usage": begun.usage(prompts).model_dump()})
+    except AppException as error:
+        yield server_sent.event(envelope(error))
+        return
+    yield server_sent.DONE

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import aclosing
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from anyio.to_thread import run_sync
@@ -15,10 +14,10 @@ from starlette.responses import Response
 
 from terakoya.api import server_sent
 from terakoya.api.dependencies import Models
-from terakoya.api.openai_answers import Answer, Begun, begin
-from terakoya.api.openai_errors import OpenAIRoute, envelope
+from terakoya.api.openai_answers import Answer, Choice, begin, streamed
+from terakoya.api.openai_errors import OpenAIRoute
 from terakoya.api.schemas.openai import CompletionRequest
-from terakoya.exceptions import AppException
+from terakoya.models.client import AnswerPart
 
 router = APIRouter(tags=["openai"], route_class=OpenAIRoute)
 
@@ -49,7 +48,7 @@ async def complete_text(body: CompletionRequest, request: Request, models: Model
         "model": name,
     }
     if body.stream:
-        chunks = _chunks(head, begun, body)
+        chunks = streamed(head, begun, _pieces, includes_usage=body.includes_usage, prompts=len(body.prompts))
         return StreamingResponse(chunks, media_type=server_sent.MEDIA_TYPE)
     answers = await begun.read_all(request)
     completion = head | {
@@ -83,28 +82,13 @@ def _logprobs(entries: Sequence[dict[str, Any]], start: int) -> dict[str, Any]:
     }
 
 
-async def _chunks(head: dict[str, Any], begun: Begun, body: CompletionRequest) -> AsyncIterator[str]:
-    """Server-sent events; an error in mid-answer is the last of them, without ``[DONE]``."""
+def _pieces(answer: Answer, part: AnswerPart) -> Iterator[Choice]:
+    if part.delta or part.logprobs:
+        start = len(answer.text) - len(part.delta)
+        yield _piece(answer, part.delta, logprobs=_logprobs(part.logprobs, start) if part.logprobs else None)
+    if part.reason is not None:
+        yield _piece(answer, "", answer.finish_reason)
 
-    def chunk(index: int, text: str, reason: str | None = None, logprobs: dict[str, Any] | None = None) -> str:
-        choice = {"index": index, "text": text, "logprobs": logprobs, "finish_reason": reason}
-        return server_sent.event(head | {"choices": [choice]} | ({"usage": None} if body.includes_usage else {}))
 
-    try:
-        async with aclosing(begun.read()) as pieces:
-            async for answer, part in pieces:
-                if part.delta or part.logprobs:
-                    start = len(answer.text) - len(part.delta)
-                    yield chunk(
-                        answer.index, part.delta, logprobs=_logprobs(part.logprobs, start) if part.logprobs else None
-                    )
-                if part.reason is not None:
-                    head = head | {"system_fingerprint": part.engine}
-                    yield chunk(answer.index, "", answer.finish_reason)
-        if body.includes_usage:
-            usage = begun.usage(len(body.prompts)).model_dump()
-            yield server_sent.event(head | {"choices": [], "usage": usage})
-    except AppException as error:
-        yield server_sent.event(envelope(error))
-        return
-    yield server_sent.DONE
+def _piece(answer: Answer, text: str, reason: str | None = None, *, logprobs: Any = None) -> Choice:
+    return {"index": answer.index, "text": text, "logprobs": logprobs, "finish_reason": reason}

@@ -52,12 +52,51 @@ def _envelope(message: str, code: str, *, kind: str, param: str | None = None) -
 
 
 def _validation_envelope(error: RequestValidationError) -> dict[str, Any]:
-    first: Mapping[str, Any] = error.errors()[0]
-    field = encodable(".".join(str(part) for part in first["loc"][1:]))
-    if first["type"] == "extra_forbidden":
+    path, errors = _most_telling(error)
+    field = encodable(".".join(str(part) for part in path))
+    if errors[0]["type"] == "extra_forbidden":
         message = f"{field!r} is not supported by this server: leave it out"
         code = "unsupported_parameter"
     else:
-        message = f"{field or 'the request'}: {str(first['msg']).removeprefix('Value error, ')}"
+        said = dict.fromkeys(str(each["msg"]).removeprefix("Value error, ") for each in errors)
+        message = f"{field or 'the request'}: {' or '.join(said)}"
         code = "validation_error"
     return _envelope(encodable(message), code, kind="invalid_request_error", param=field or None)
+
+
+_WRONG_SHAPES = frozenset({"string_type", "list_type", "dict_type", "model_type", "model_attributes_type"})
+Path = tuple[str | int, ...]
+
+
+def _most_telling(error: RequestValidationError) -> tuple[Path, list[Mapping[str, Any]]]:
+    """Return the field of the first error and what is to be said of it.
+
+    Where a field may be of several types, each of them complains; the one that got furthest into the value is the one
+    that was meant. If none got anywhere, all of them say what they would take.
+    """
+    found = [(_path(error.body, each), each) for each in error.errors()]
+    first = found[0][0]
+    about = [(path, each) for path, each in found if path[: len(first)] == first]
+    deepest = max(len(path) for path, _ in about)
+    meant = [(path, each) for path, each in about if len(path) == deepest]
+    telling = [(path, each) for path, each in meant if each["type"] not in _WRONG_SHAPES]
+    if telling:
+        return telling[0][0], [telling[0][1]]
+    return meant[0][0], [each for path, each in meant if path == meant[0][0]]
+
+
+def _path(body: Any, error: Mapping[str, Any]) -> Path:
+    """Return where in the body the error is: pydantic also names the types of a union it tried, which are no fields."""
+    path: list[str | int] = []
+    value = body
+    parts = error["loc"][1:]
+    for place, part in enumerate(parts):
+        is_missing = error["type"] == "missing" and place == len(parts) - 1
+        if isinstance(part, int) and isinstance(value, list) and part < len(value):
+            value = value[part]
+        elif isinstance(value, dict) and (part in value or is_missing):
+            value = value.get(part)
+        else:
+            continue
+        path.append(part)
+    return tuple(path)

@@ -21,6 +21,7 @@ from terakoya.cli.output import (
     size_text,
 )
 from terakoya.cli.texts import _
+from terakoya.models.export_formats import DEFAULT_FORMAT, ExportFormat
 
 app = typer.Typer(help=_("Models: the ones pulled and the ones tuned."), no_args_is_help=True, rich_markup_mode=None)
 app.command("compare", help=_("Put one prompt to several models and show their answers."))(compare)
@@ -159,8 +160,11 @@ def merge(
 def export(
     model: ModelArgument,
     format: Annotated[
-        str, typer.Option("--format", help=_("safetensors, gguf-f16 or gguf-q8_0; GGUF with an Ollama Modelfile."))
-    ] = "gguf-q8_0",
+        str,
+        typer.Option(
+            "--format", help=_("One of %(formats)s; GGUF with an Ollama Modelfile.", formats=", ".join(ExportFormat))
+        ),
+    ] = DEFAULT_FORMAT.value,
     name: Annotated[str | None, typer.Option(help=_("Name to keep it under."))] = None,
     json_output: JsonOption = False,
 ) -> None:

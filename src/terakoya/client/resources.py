@@ -222,7 +222,7 @@ class Models(_Resource):
         return cast(str, self._object("POST", path, json={} if name is None else {"name": name})["task_id"])
 
     def export(self, id_or_name: str, format: str, *, name: str | None = None) -> str:
-        """Queue writing a model as "safetensors", "gguf-f16" or "gguf-q8_0". Returns the task id at once."""
+        """Queue writing a model in another form, such as "gguf-q8_0". Returns the task id at once."""
         body = {"format": format} if name is None else {"format": format, "name": name}
         return cast(str, self._object("POST", f"/api/models/{_part(id_or_name)}/export", json=body)["task_id"])
 

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import gguf
 import numpy as np
@@ -18,9 +18,9 @@ from safetensors import safe_open
 
 from terakoya.exceptions import InvalidConfig, ModelLoadError
 from terakoya.models.artifacts import read_json
+from terakoya.models.export_formats import WeightType
 from terakoya.models.gguf_tokenizer import GGUFTokenizer, read_gguf_tokenizer
 
-WeightType = Literal["f32", "f16", "q8_0"]
 WEIGHT_TYPES: tuple[WeightType, ...] = get_args(WeightType)
 ARCHITECTURES = frozenset({"llama"})
 _TYPES = {

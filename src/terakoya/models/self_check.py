@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from terakoya.exceptions import ModelLoadError
+from terakoya.models.export_formats import ExportFormat
 
 PROMPTS = 100
 PLACES = 6
@@ -19,7 +20,6 @@ PLACES = 6
 PROMPT_TOKENS = 48
 TOP = 5
 ANSWER_TOKENS = 64
-LEAST_AGREEMENT = {"safetensors": 0.999, "gguf-f16": 0.99, "gguf-q8_0": 0.95}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +106,7 @@ def check(
     original: Reader,
     exported: Reader,
     *,
-    format: str,
+    format: ExportFormat,
     texts: Sequence[str],
     answered: Sequence[tuple[Sequence[int], Sequence[int]]],
     progress: Callable[[int, int], None] = lambda *_: None,
@@ -133,7 +133,7 @@ def check(
         prompts=len(texts),
         places=places,
         top1_agreement=same / max(1, places),
-        least_agreement=LEAST_AGREEMENT[format],
+        least_agreement=format.least_agreement,
         largest_difference=round(largest, 5),
         tokenized_alike=alike,
         answers=len(answered),

@@ -21,6 +21,7 @@ from terakoya.exceptions import Conflict, InvalidConfig, NotFound
 from terakoya.models.adapter_base import check_base, declared_base, named_model
 from terakoya.models.artifacts import check_mergeable, loader_type_of
 from terakoya.models.client import AnswerPart
+from terakoya.models.export_formats import ExportFormat, export_format
 from terakoya.models.hub import HUB_TOKEN, HubAccess
 from terakoya.models.side_by_side import side_by_side
 from terakoya.models.sources import FolderSource, HubSource, Source, WheelSource, resolve_source
@@ -31,7 +32,6 @@ MAX_MESSAGES = 500
 MAX_MODELS = 4
 MAX_NEW_TOKENS = 2048
 MAX_TEMPERATURE = 2.0
-EXPORT_FORMATS = ("safetensors", "gguf-f16", "gguf-q8_0")
 
 
 class ChatClient(Protocol):
@@ -179,15 +179,14 @@ class ModelService:
         """Start putting an adapter into its base's weights. Raises: InvalidConfig, ModelNotFound, Conflict."""
         artifact = self._repository.load_model(id_or_name)
         check_mergeable(artifact)
-        return self._export(artifact, "safetensors", name or f"{artifact.info.name}-merged"[:100])
+        return self._export(artifact, ExportFormat.SAFETENSORS, name or f"{artifact.info.name}-merged"[:100])
 
     def export(self, id_or_name: str, format: str, *, name: str | None = None) -> Task:
         """Start writing a model in another form; an adapter is merged on the way.
 
         Raises: InvalidConfig for a form that is unknown or that the model cannot have; ModelNotFound, Conflict.
         """
-        if format not in EXPORT_FORMATS:
-            raise InvalidConfig(f"unknown format {format!r}; there are {', '.join(EXPORT_FORMATS)}")
+        form = export_format(format)
         artifact = self._talker(id_or_name)
         if not artifact.info.has_files:
             raise InvalidConfig(
@@ -197,12 +196,12 @@ class ModelService:
             check_mergeable(artifact)
         elif loader_type_of(artifact.path) == "gguf":
             raise InvalidConfig(f"{artifact.info.name!r} is a GGUF file already; export what it was made of")
-        return self._export(artifact, format, name or f"{artifact.info.name}-{format}"[:100])
+        return self._export(artifact, form, name or f"{artifact.info.name}-{form}"[:100])
 
-    def _export(self, artifact: ModelArtifact, format: str, name: str) -> Task:
+    def _export(self, artifact: ModelArtifact, form: ExportFormat, name: str) -> Task:
         wanted = check_name(name)
         self._refuse_taken(wanted)
-        request = {"model": artifact.info.name, "format": format, "name": wanted}
+        request = {"model": artifact.info.name, "format": form.value, "name": wanted}
         return self._tasks.submit(
             TaskKind.EXPORT, name=wanted, request=request, resolved=request | {"model_id": artifact.info.id}
         )

@@ -23,6 +23,7 @@ from terakoya.exceptions import InvalidConfig, StorageFull
 from terakoya.models.artifacts import check_folder, count_parameters
 from terakoya.models.base_loader import LoadedModel
 from terakoya.models.engines.llama_reader import reading
+from terakoya.models.export_formats import ExportFormat, WeightType, export_format
 from terakoya.models.factory import create_model_loader
 from terakoya.models.full_loader import FullModelLoader
 from terakoya.models.generation import generate_batch, stop_ids_of
@@ -35,7 +36,6 @@ from terakoya.storage.worker_io import WorkerContext, run_worker
 
 RESULT = "result"
 WEIGHTS = "model.gguf"
-_GGUF_TYPES = {"gguf-f16": "f16", "gguf-q8_0": "q8_0"}
 _QUESTIONS = (
     "What is the capital of France?",
     "Say hello.",
@@ -64,9 +64,9 @@ def main(context: WorkerContext) -> Outcome:
 
 
 def _export(context: WorkerContext, artifact: ModelArtifact, work: Path, result: Path) -> dict[str, Any] | None:
-    form: str = context.spec["format"]
+    form = export_format(context.spec["format"])
     _refuse_full_disk(artifact, work)
-    if form in _GGUF_TYPES:
+    if form.weights is not None:
         check_writable(artifact.root.path)  # before the model is opened, which takes longer
     context.observer.notify(EventType.PHASE, phase=Phase.LOADING_MODEL, detail=artifact.info.name)
     import transformers
@@ -79,9 +79,9 @@ def _export(context: WorkerContext, artifact: ModelArtifact, work: Path, result:
     if context.requested_action() is not None:
         return None
     context.observer.notify(EventType.PHASE, phase=Phase.CONVERTING, detail=form)
-    folder = _whole_folder(artifact, result if form == "safetensors" else work / "whole")
-    if form in _GGUF_TYPES:
-        _write_gguf(context, folder, result, written, original, artifact)
+    folder = _whole_folder(artifact, result if form.weights is None else work / "whole")
+    if form.weights is not None:
+        _write_gguf(context, folder, result, form.weights, written, original, artifact)
     check_folder(result)
     if context.requested_action() is not None:
         return None
@@ -116,6 +116,7 @@ def _write_gguf(
     context: WorkerContext,
     folder: Path,
     result: Path,
+    weights: WeightType,
     written: ChatFormat,
     original: LoadedModel,
     artifact: ModelArtifact,
@@ -124,7 +125,7 @@ def _write_gguf(
     write_model(
         folder,
         result / WEIGHTS,
-        weights=_GGUF_TYPES[context.spec["format"]],  # type: ignore[arg-type]
+        weights=weights,
         progress=lambda done, total: context.observer.notify(
             EventType.PHASE, phase=Phase.CONVERTING, done=done, total=total
         ),
@@ -169,23 +170,25 @@ def _reader(loaded: LoadedModel) -> TorchReader:
     return TorchReader(loaded.module, loaded.tokenizer, frozenset(stops))
 
 
-def _opened_again(form: str, artifact: ModelArtifact, result: Path, work: Path) -> AbstractContextManager[Reader]:
-    if form in _GGUF_TYPES:
+def _opened_again(
+    form: ExportFormat, artifact: ModelArtifact, result: Path, work: Path
+) -> AbstractContextManager[Reader]:
+    if form.weights is not None:
         return reading(result / WEIGHTS, work, threads=os.cpu_count() or 1)
     unregistered = ModelArtifact(artifact.root.info, result)
     return nullcontext(_reader(FullModelLoader().load(unregistered)))
 
 
 def _described(
-    context: WorkerContext, artifact: ModelArtifact, folder: Path, form: str, found: Check
+    context: WorkerContext, artifact: ModelArtifact, folder: Path, form: ExportFormat, found: Check
 ) -> dict[str, Any]:
     info = artifact.info
     base = artifact.root.info
-    is_merge = context.spec["format"] == "safetensors" and artifact.base is not None
+    is_merge = form is ExportFormat.SAFETENSORS and artifact.base is not None
     card: dict[str, Any] = {
         "made_of": _named(info),
         "base": _named(base),
-        "format": form,
+        "format": form.value,
         "check": found.to_json(),
     }
     warnings = [warning for part in (base, info) if (warning := part.card.get("provenance"))]

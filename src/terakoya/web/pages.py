@@ -13,6 +13,7 @@ from terakoya.api.dependencies import Chains, ContainerDep, Datasets, Models, Se
 from terakoya.api.machine import model_server_view, system_view
 from terakoya.api.schemas.models import lineage
 from terakoya.domain.models import STAGES, ModelInfo
+from terakoya.models.export_formats import DEFAULT_FORMAT, ExportFormat
 from terakoya.models.sources import STARTERS
 from terakoya.rag.indexing.parsers import known_suffixes
 from terakoya.training.adapters import ADAPTERS
@@ -80,6 +81,8 @@ def show_models(request: Request, models: Models) -> HTMLResponse:
         known={model.id: model for model in known},
         lineage_of=lineage_of,
         stages=STAGES,
+        export_formats=list(ExportFormat),
+        default_format=DEFAULT_FORMAT,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pytest
 
 from terakoya.exceptions import ModelLoadError
+from terakoya.models.export_formats import ExportFormat
 from terakoya.models.self_check import Place, check, refuse_failed, texts_of
 
 TEXTS = [f"text number {number} of some length" for number in range(10)]
@@ -33,14 +34,14 @@ class Counting:
         return list(text.encode())[:: 2 if self.merges else 1]
 
 
-def run(exported: Counting, format: str = "gguf-f16") -> object:
+def run(exported: Counting, format: ExportFormat = ExportFormat.GGUF_F16) -> object:
     found = check(Counting(), exported, format=format, texts=TEXTS, answered=[([1], [2])] * 5)
     refuse_failed(found, "m")
     return found
 
 
 def test_a_model_that_is_the_same_passes() -> None:
-    found = check(Counting(), Counting(shift=0.25), format="gguf-f16", texts=TEXTS, answered=[([1], [2])])
+    found = check(Counting(), Counting(shift=0.25), format=ExportFormat.GGUF_F16, texts=TEXTS, answered=[([1], [2])])
     assert not found.failures
     assert (found.prompts, found.places, found.top1_agreement) == (10, 60, 1.0)
     assert found.largest_difference == 0.25
@@ -62,9 +63,9 @@ def test_one_that_is_not_is_refused_with_the_reason(exported: Counting, said: st
 
 
 def test_coarser_weights_may_differ_more() -> None:
-    run(Counting(wrong_every=30), "gguf-q8_0")
+    run(Counting(wrong_every=30), ExportFormat.GGUF_Q8_0)
     with pytest.raises(ModelLoadError):
-        run(Counting(wrong_every=30), "gguf-f16")
+        run(Counting(wrong_every=30), ExportFormat.GGUF_F16)
 
 
 def test_a_few_passages_make_a_hundred_texts() -> None:

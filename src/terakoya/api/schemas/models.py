@@ -113,8 +113,8 @@ class MergeRequest(BaseModel):
 class ExportRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
-    format: Literal["safetensors", "gguf-f16", "gguf-q8_0"]
-    """The GGUF forms come with an Ollama Modelfile."""
+    format: str = Field(min_length=1, max_length=40)
+    """One of ``ExportFormat``, or a 422 that names them. The GGUF forms come with an Ollama Modelfile."""
     name: ResourceName | None = None
 
 

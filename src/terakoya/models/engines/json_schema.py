@@ -5,12 +5,15 @@ writes what it likes, so that every keyword is looked at first. Knows nothing of
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from terakoya.exceptions import InvalidConfig
 
 MAX_BYTES = 20_000
 MAX_DEPTH = 20
+MAX_COUNT = 10_000
+"""Of items or characters: an answer has 2,048 tokens."""
 _TYPES = frozenset({"object", "array", "string", "number", "integer", "boolean", "null"})
 _PLAIN = frozenset({"title", "description", "default", "examples", "$schema", "$id", "$comment"})
 """Say something to people and hold an answer to nothing."""
@@ -20,6 +23,7 @@ _VALUES = frozenset(
         "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "$ref",
     }
 )  # fmt: skip
+_COUNTS = frozenset({"minItems", "maxItems", "minLength", "maxLength"})
 _SCHEMAS = frozenset({"items"})
 _LISTS = frozenset({"anyOf", "prefixItems"})
 _MAPS = frozenset({"properties", "$defs", "definitions"})
@@ -53,6 +57,8 @@ def _check(schema: Any, root: dict[str, Any], place: str, depth: int) -> None:
             _check_type(value, where)
         elif keyword == "$ref":
             _check_reference(value, root, where)
+        elif keyword in _VALUES:
+            _check_value(keyword, value, where)
         elif keyword not in _PLAIN | _VALUES:
             raise InvalidConfig(
                 f"an answer cannot be held to {keyword!r} (at {place}); possible are "
@@ -65,6 +71,25 @@ def _check_type(value: Any, where: str) -> None:
     unknown = [name for name in wanted if not isinstance(name, str) or name not in _TYPES]
     if unknown or not wanted:
         raise InvalidConfig(f"unknown type {unknown or value!r} at {where}; there are {', '.join(sorted(_TYPES))}")
+
+
+def _check_value(keyword: str, value: Any, where: str) -> None:
+    """Refuse what the keyword cannot mean: llama.cpp would pass over it."""
+    if keyword == "const":
+        return
+    if keyword == "enum":
+        fits, wanted = isinstance(value, list) and bool(value), "a list of at least one value"
+    elif keyword == "required":
+        names = isinstance(value, list) and all(isinstance(name, str) for name in value)
+        fits, wanted = names and len(set(value)) == len(value), "a list of different names"
+    elif keyword == "additionalProperties":
+        fits, wanted = isinstance(value, bool), "true or false"
+    elif keyword in _COUNTS:
+        fits, wanted = type(value) is int and 0 <= value <= MAX_COUNT, f"a whole number from 0 to {MAX_COUNT}"
+    else:
+        fits, wanted = type(value) in (int, float) and math.isfinite(value), "a number"
+    if not fits:
+        raise InvalidConfig(f"{where} must be {wanted}; got {value!r:.100}")
 
 
 def _check_reference(value: Any, root: dict[str, Any], where: str) -> None:

@@ -38,6 +38,18 @@ def test_a_schema_of_known_keywords_passes() -> None:
         ({"items": [{"type": "string"}]}, "no schema"),
         ({"x-guidance": {}}, "x-guidance"),
         ({"description": "x" * 30_000}, "20000 characters"),
+        ({"enum": "ab"}, "$.enum must be a list of at least one value; got 'ab'"),
+        ({"enum": []}, "$.enum must be"),
+        ({"required": "name"}, "$.required must be a list of different names"),
+        ({"required": [1]}, "$.required must be"),
+        ({"required": ["a", "a"]}, "$.required must be"),
+        ({"properties": {"a": {"required": {}}}}, "$.properties.a.required"),
+        ({"additionalProperties": "no"}, "$.additionalProperties must be true or false"),
+        ({"maxItems": -1}, "$.maxItems must be a whole number from 0 to 10000; got -1"),
+        ({"maxLength": 10**9}, "$.maxLength must be"),
+        ({"minItems": True}, "$.minItems must be"),
+        ({"minimum": "1"}, "$.minimum must be a number"),
+        ({"maximum": float("inf")}, "$.maximum must be a number"),
     ],
 )
 def test_what_an_answer_cannot_be_held_to_is_refused_by_name(schema: dict[str, Any], said: str) -> None:
