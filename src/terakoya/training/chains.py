@@ -13,7 +13,7 @@ from terakoya.domain.ports import ModelRepository
 from terakoya.domain.tasks import Task
 from terakoya.exceptions import InvalidConfig
 from terakoya.storage.files import new_id
-from terakoya.training.continual.link import LinkFacts, lineage, link_facts
+from terakoya.training.continual.link import KeptRow, LinkFacts, kept_lengths, lineage, link_facts
 from terakoya.training.defaults import ResolvedAdapter, ResolvedTraining
 from terakoya.training.request import TrainingRequest
 from terakoya.training.retention import ChainPlace, link_name
@@ -78,6 +78,12 @@ class Chains:
         folder = self._folders.chain(before["id"])
         for path, _ in lineage(folder / before["link"], before["sha256"]):
             refuse_learned(link_facts(path), dataset.content_sha256)
+
+    def kept_behind(self, after: ModelInfo) -> tuple[KeptRow, ...]:
+        """Return the rows that the tasks up to a model keep, task by task. Raises: DamagedChain."""
+        before = after.card[CHAIN]
+        links = lineage(self._folders.chain(before["id"]) / before["link"], before["sha256"])
+        return tuple(row for path, _ in links for row in kept_lengths(path))
 
     def whole(self, model: ModelInfo) -> ModelInfo:
         """The model with all its weights beneath: itself, or an adapter's base."""

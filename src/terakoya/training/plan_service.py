@@ -8,7 +8,7 @@ import hashlib
 import json
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 import structlog
 
+from terakoya.data.long_rows import label_tokens
 from terakoya.domain.datasets import DatasetInfo
 from terakoya.domain.models import ModelArtifact, ModelInfo
 from terakoya.domain.ports import ModelRepository
@@ -26,12 +27,14 @@ from terakoya.models.wire import artifact_to_json
 from terakoya.storage.files import write_durably
 from terakoya.storage.json_text import to_json
 from terakoya.training import plan_child
+from terakoya.training.continual.link import KeptRow
 from terakoya.training.defaults import ResolvedTraining
 from terakoya.training.engine.checkpoint_size import DiskNeed
 from terakoya.training.engine.fit import SHARE_OF_MEMORY, ModelShape, Trained
+from terakoya.training.link_size import RowTotals, link_bytes
 from terakoya.training.long_rows_text import long_rows_text
 from terakoya.training.measurements import Measured, Measurements, measurement_key
-from terakoya.training.planning import Basis, Estimate, Finding, Machine, estimate, rows_of
+from terakoya.training.planning import Basis, Estimate, Finding, Machine, Row, estimate, rows_of
 from terakoya.training.request import TrainingRequest
 from terakoya.training.service import CheckedRequest
 from terakoya.training.spec import RunSpec
@@ -107,7 +110,7 @@ class PlanService:
             measured = self._measured(artifact, resolved, measure=measure)
         finally:
             self._turn.release()
-        return self._assemble(model, dataset, resolved, artifact, facts, measured)
+        return self._assemble(model, dataset, resolved, artifact, facts, measured, checked.kept)
 
     def _artifact(self, model: ModelInfo) -> ModelArtifact:
         """Hashing all weights once is enough: a plan runs nothing of them."""
@@ -156,21 +159,31 @@ class PlanService:
         artifact: ModelArtifact,
         facts: dict[str, Any],
         measured: Measured | None,
+        kept: Sequence[KeptRow] = (),
     ) -> Plan:
         machine = self._find_machine(self._data_dir)
         if measured is not None:
             machine = replace(machine, device=measured.device)
         basis = self._basis(model, artifact, resolved, measured)
-        disk = DiskNeed.of(basis.trained.parameters, keeps_best=resolved.early_stopping_patience is not None)
+        train, heldout = rows_of(facts.get("train", ())), rows_of(facts.get("heldout", ()))
+        train_rows = _train_rows(dataset, resolved, facts)
+        disk = DiskNeed.of(
+            basis.trained.parameters,
+            keeps_best=resolved.early_stopping_patience is not None,
+            link_bytes=link_bytes(
+                resolved, basis.trained.parameters, train=_totals(train, train_rows), heldout=_totals(heldout)
+            ),
+        )
         found = estimate(
             resolved,
             basis,
             machine,
-            train=rows_of(facts.get("train", ())),
-            heldout=rows_of(facts.get("heldout", ())),
+            train=train,
+            heldout=heldout,
             shared=facts.get("shared", 0),
-            train_rows=_train_rows(dataset, resolved, facts),
+            train_rows=train_rows,
             disk=disk,
+            replayed=_replayed(kept, resolved, len(train)),
         )
         problems = tuple(_problems(found, machine, facts))
         warnings = tuple(_warnings(found, facts, basis))
@@ -184,6 +197,22 @@ class PlanService:
         trained = trained_part(artifact, shape, resolved, low_precision=low)
         key = measurement_key(artifact.info.content_sha256, resolved, self._threads)
         return Basis(shape, trained, measured, self._measurements.earlier_run(key))
+
+
+def _totals(rows: Sequence[Row], count: int | None = None) -> RowTotals:
+    """``count``: of all rows, where these are a sample."""
+    scale = (count or len(rows)) / max(len(rows), 1)
+    tokens, labels = sum(length for _, length, _ in rows), sum(label_tokens(spans) for _, _, spans in rows)
+    return RowTotals(round(len(rows) * scale), round(tokens * scale), round(labels * scale))
+
+
+def _replayed(kept: Sequence[KeptRow], resolved: ResolvedTraining, rows: int) -> list[Row]:
+    """As many rows of earlier tasks as the run will draw beside these; which is drawn does not matter here."""
+    mix = resolved.retention.replay_mix if resolved.retention else 0.0
+    if not kept or not mix:
+        return []
+    drawn = (kept[place % len(kept)] for place in range(round(rows * mix / (1 - mix))))
+    return [(0, length, spans) for length, spans in drawn]
 
 
 def trained_part(
@@ -327,6 +356,7 @@ def plan_to_json(plan: Plan) -> dict[str, Any]:
             "micro_batches": round(schedule.micro_batches_per_step, 2),
             "gradient_checkpointing": schedule.fit.gradient_checkpointing,
             "trained_parameters": plan.basis.trained.parameters,
+            "replayed_rows": found.replayed_rows,
         },
         "memory": None
         if memory is None

@@ -113,6 +113,8 @@ class Estimate:
     long_rows: LongRowReport
     schedule: Schedule | None
     """None if nothing is left to train on."""
+    replayed_rows: int
+    """Of earlier tasks, among those of an epoch."""
     memory: MemoryNeed | None
     time: TimeNeed | None
     disk: DiskNeed
@@ -132,8 +134,11 @@ def estimate(
     shared: int,
     train_rows: int,
     disk: DiskNeed,
+    replayed: Sequence[Row] = (),
 ) -> Estimate:
-    """``train_rows``: how many there are, of which ``train`` may be a sample."""
+    """``train_rows``: how many there are, of which ``train`` may be a sample; ``replayed``: rows of earlier tasks
+    beside them, in the proportion they are to have.
+    """
     encoding = OBJECTIVES.load(resolved.objective).encoding
     resolved = replace(resolved, batch_size=resolved.batch_size * encoding.rows_per_example)  # counted in rows here
     limit = encoding.limit(resolved.max_length, basis.shape.context)
@@ -142,7 +147,9 @@ def estimate(
     if resolved.long_rows == "split" and told.rows:
         shared = 0  # a later piece of a row that was split does not begin as whole rows do
     scale = train_rows / max(len(train), 1)
-    schedule = _schedule(resolved, basis, machine, kept, heldout, shared, round(len(kept) * scale)) if kept else None
+    shown = [*kept, *replayed] if kept else []
+    shared = 0 if replayed else shared  # rows of another task need not begin alike
+    schedule = _schedule(resolved, basis, machine, shown, heldout, shared, round(len(shown) * scale)) if shown else None
     memory = None
     if schedule is not None:
         memory = memory_need(
@@ -161,8 +168,9 @@ def estimate(
         heldout_rows=len(heldout),
         long_rows=told,
         schedule=schedule,
+        replayed_rows=round(len(replayed) * scale),
         memory=memory,
-        time=None if schedule is None else _time(basis, schedule, _row_tokens(schedule, kept, scale), heldout),
+        time=None if schedule is None else _time(basis, schedule, _row_tokens(schedule, shown, scale), heldout),
         disk=disk,
     )
 

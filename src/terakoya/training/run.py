@@ -29,6 +29,7 @@ from terakoya.exceptions import AppException, InvalidConfig, StorageFull
 from terakoya.models.base_loader import LoadedModel
 from terakoya.models.factory import create_model_loader, loader_type
 from terakoya.models.label_forward import LabelForward, Way
+from terakoya.models.packing import label_count
 from terakoya.models.probe import ComputeChoice, choose_compute_type
 from terakoya.models.quantization import quantize_nf4
 from terakoya.storage.disk_cache import DiskCache
@@ -42,7 +43,7 @@ from terakoya.training.decisions import Decisions
 from terakoya.training.engine.batching import StepPlan
 from terakoya.training.engine.checkpoint import Checkpoints, Position
 from terakoya.training.engine.checkpoint_size import DiskNeed
-from terakoya.training.engine.evaluation_plan import EvaluationPlan, plan_evaluation
+from terakoya.training.engine.evaluation_plan import EvaluationPlan, plan_evaluation, spread
 from terakoya.training.engine.fit import (
     BatchShape,
     Costs,
@@ -59,6 +60,7 @@ from terakoya.training.ewc_strategy import EWCTrainingStrategy
 from terakoya.training.fitting import FitInForce, keep_fit, next_fit
 from terakoya.training.judging import MOST_EVALUATED_TOKENS, Judge
 from terakoya.training.keeping import keep
+from terakoya.training.link_size import RowTotals, link_bytes
 from terakoya.training.long_rows_text import long_rows_text
 from terakoya.training.measurements import EarlierRun, Measurements, measurement_key
 from terakoya.training.memory_guard import MemoryGuard
@@ -83,6 +85,7 @@ REPORT = "report.json"
 REFERENCE = "reference.json"
 EVENTS = "events.jsonl"
 CALIBRATION = "calibration.json"
+_COUNTED_ROWS = 1000
 
 
 _ENDS = {Stop.CANCEL: TaskState.CANCELLED, Stop.PAUSE: TaskState.PAUSED, Stop.MEMORY: TaskState.FAILED}
@@ -251,7 +254,7 @@ class TrainingRun:
             is_adapter=not strategy.trains_whole_model,
             low_precision=low_precision,
         )
-        self._refuse_full_disk(trained)
+        self._refuse_full_disk(trained, encoded, own_rows)
         fit = self._fit(module, shape, trained, encoded)
         effective = {
             "device": str(self.device),
@@ -406,9 +409,16 @@ class TrainingRun:
         tokens = float(lengths_of(material.train).sum()) / plan.steps_per_epoch
         return lane_count(threads=torch.get_num_threads(), tokens_per_step=tokens)
 
-    def _refuse_full_disk(self, trained: Trained) -> None:
+    def _refuse_full_disk(
+        self, trained: Trained, material: EncodedMaterial, own_rows: Sequence[EncodedExample]
+    ) -> None:
         """Raises: StorageFull if checkpoints and result would not fit; nothing has been computed yet."""
-        need = DiskNeed.of(trained.parameters, keeps_best=self.spec.resolved.early_stopping_patience is not None)
+        resolved = self.spec.resolved
+        link = 0
+        if resolved.retention is not None:
+            totals = [_totals(rows) for rows in (own_rows, material.heldout)]
+            link = link_bytes(resolved, trained.parameters, train=totals[0], heldout=totals[1])
+        need = DiskNeed.of(trained.parameters, keeps_best=resolved.early_stopping_patience is not None, link_bytes=link)
         written = sum(path.stat().st_size for path in self.task_dir.rglob("*") if path.is_file())
         if (shortage := need.shortage(shutil.disk_usage(self.task_dir).free + written)) is not None:
             raise StorageFull(shortage)
@@ -765,6 +775,13 @@ def _fitted(position: Position, fit: FitInForce) -> Position:
     """Return the position under the fit in force; what a GPU had to reduce during the attempt stays reduced."""
     budget = min(position.budget_tokens or fit.budget_tokens, fit.budget_tokens)
     return replace(position, budget_tokens=budget, gradient_checkpointing=fit.gradient_checkpointing)
+
+
+def _totals(rows: Sequence[EncodedExample]) -> RowTotals:
+    """Labels as in an even selection of rows: they need not all be read for an estimate."""
+    chosen = [rows[place] for place in spread(len(rows), _COUNTED_ROWS)]
+    labels = sum(map(label_count, chosen)) / max(len(chosen), 1)
+    return RowTotals(len(rows), int(lengths_of(rows).sum()), round(labels * len(rows)))
 
 
 def _told(effective: dict[str, Any]) -> str:

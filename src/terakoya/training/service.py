@@ -26,8 +26,10 @@ from terakoya.exceptions import (
     TaskNotFound,
 )
 from terakoya.training.chains import CHAIN, Chains
+from terakoya.training.continual.link import KeptRow
 from terakoya.training.defaults import ResolvedTraining, resolve, resolve_limits
 from terakoya.training.engine.checkpoint_size import DiskNeed
+from terakoya.training.link_size import link_bytes
 from terakoya.training.presets import with_preset
 from terakoya.training.recipe import recipe_fields, write_recipe
 from terakoya.training.request import TrainingRequest
@@ -60,6 +62,8 @@ class CheckedRequest:
     dataset: DatasetInfo
     resolved: ResolvedTraining
     limits: TaskLimits
+    kept: tuple[KeptRow, ...] = ()
+    """Rows that earlier tasks of its chain kept, to be mixed in."""
 
 
 class TrainingService:
@@ -121,8 +125,10 @@ class TrainingService:
         """
         model, going_on, settings = self._chains.begins_with(request)
         dataset = self._datasets.find(request.dataset)
+        kept: tuple[KeptRow, ...] = ()
         if request.after is not None:
             self._chains.check_links(model, dataset)
+            kept = self._chains.kept_behind(model)
         if not model.has_files:
             raise InvalidConfig(
                 f"{model.name!r} is an endpoint elsewhere, without weights here to be trained; choose a base model"
@@ -150,7 +156,7 @@ class TrainingService:
         if settings is not None:
             resolved = replace(resolved, adapter=settings)
         check_available(resolved.trackers, mlflow_uri=self._mlflow_uri)
-        return CheckedRequest(filled, model, dataset, resolved, resolve_limits(filled.limits, self._limits))
+        return CheckedRequest(filled, model, dataset, resolved, resolve_limits(filled.limits, self._limits), kept)
 
     def plan(self, task: Task, task_dir: Path) -> Launch:
         """The TaskPlanner of training. Raises: AppException when model or data are gone or damaged."""
@@ -250,7 +256,8 @@ class TrainingService:
         which looks again before its first step; here it counts as nothing.
         """
         trained = model.parameters if resolved.adapter is None else 0
-        need = DiskNeed.of(trained, keeps_best=resolved.early_stopping_patience is not None)
+        link = link_bytes(resolved, trained, train=None, heldout=None)
+        need = DiskNeed.of(trained, keeps_best=resolved.early_stopping_patience is not None, link_bytes=link)
         return need.shortage(shutil.disk_usage(self._folders.cache).free)
 
     def _free_name(self, request: TrainingRequest, dataset: str) -> str:

@@ -28,6 +28,7 @@ from terakoya.training.continual.errors import ChainMismatch, DamagedChain
 from terakoya.training.continual.link import erase_kept, lineage
 from terakoya.training.continual.scored import row_of
 from terakoya.training.defaults import resolve
+from terakoya.training.link_size import link_bytes
 from terakoya.training.request import TrainingRequest
 from terakoya.training.retention import ChainPlace
 from terakoya.training.run import TrainingRun
@@ -176,6 +177,10 @@ def test_a_second_task_goes_on_from_the_first_and_stays_near_it(bench: ChainBenc
     assert (link.facts.sequences, link.facts.space, link.facts.label_mode) == (12, base, "model")
     assert link.facts.trace > 0
     assert len(link.replay.examples) == 2
+    request = TrainingRequest.model_validate({"model": "tiny", "dataset": "second", "strategy": "ewc", "base": base})
+    trained = sum(weight.numel() for weight in after.values())
+    expected = link_bytes(resolve(request, parameters=100_000, rows=12), trained, train=None, heldout=None)
+    assert sum(4 * value.numel() for value in link.importance.values()) == expected
 
 
 def test_earlier_rows_are_mixed_in_with_their_soft_targets(bench: ChainBench) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from tests.chain_links import add_chained_model
 from tests.tiny_model import build_tiny_model
 
 from terakoya.domain.tasks import NewModel
@@ -179,3 +180,25 @@ def test_an_earlier_run_with_the_same_model_and_method_tells_how_long_it_takes(c
     assert plan["time"]["training_seconds"] == pytest.approx(2 * plan["tokens"]["total"] * 0.05)
     assert plan["time"]["start_seconds"] == 9.0
     assert plan["time"]["evaluation_seconds"] == pytest.approx(2.0 * plan["tokens"]["heldout_rows"])
+
+
+def test_a_task_of_a_chain_is_planned_with_the_rows_it_rehearses_and_the_link_it_leaves(
+    client: TestClient, tmp_path: Path
+) -> None:
+    container: Any = client.app.state.container  # type: ignore[attr-defined]
+    repository = container.models._repository
+    add_chained_model(
+        *(repository, container.data_dir, tmp_path / "first", "first"),
+        chain_id="chain_01kb2x0000000000000000000a",
+        base=repository.find("tiny"),
+    )
+    options: dict[str, Any] = {"strategy": "ewc", "after": "first", "batch_size": 4, "epochs": 1}
+    plan = planned(client, **options)
+    rows = plan["tokens"]["rows"]
+    assert plan["ready"] is True
+    assert plan["steps"]["replayed_rows"] == round(rows / 3)  # a quarter of all
+    assert plan["steps"]["total"] == -(-(rows + round(rows / 3)) // 4)
+    assert plan["disk"]["link_bytes"] > 4 * plan["steps"]["trained_parameters"] / plan["resolved"]["adapter"]["rank"]
+    none = planned(client, **options, retention={"regulariser": {"strength": 1}, "replay": {"mix": 0}})
+    assert (none["steps"]["replayed_rows"], none["steps"]["total"]) == (0, -(-rows // 4))
+    assert planned(client, batch_size=4)["disk"]["link_bytes"] == 0

@@ -61,6 +61,8 @@ class PlanSteps(BaseModel):
     """For each step, on average: gradients are accumulated over so many."""
     gradient_checkpointing: bool
     trained_parameters: int
+    replayed_rows: int
+    """Rows of earlier tasks of the chain among those of an epoch."""
 
 
 class PlanMemory(BaseModel):
@@ -86,6 +88,8 @@ class PlanTime(BaseModel):
 class PlanDisk(BaseModel):
     checkpoints_bytes: int
     result_bytes: int
+    link_bytes: int
+    """What the run leaves in its chain; 0 if it is part of none."""
     needed_bytes: int
     free_bytes: int
 

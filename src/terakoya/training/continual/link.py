@@ -26,6 +26,8 @@ FISHER, METRICS = "fisher.safetensors", "metrics.json"
 REPLAY, TARGETS, HELDOUT = "replay.jsonl", "replay_logits.safetensors", "heldout.jsonl"
 KEPT_DATA = frozenset({REPLAY, TARGETS, HELDOUT})
 """What a link has of people's rows: it may be erased, nothing else may."""
+KeptRow = tuple[int, tuple[tuple[int, int], ...]]
+"""Tokens of a kept row, and where its labels are."""
 _LINK = re.compile(r"[0-9]{3,}-[a-z0-9][a-z0-9-]{0,62}")
 
 
@@ -150,6 +152,15 @@ def kept_rows(link: Path) -> KeptRows:
         raise DamagedChain(f"the rows kept in {link.name!r} were changed: one cannot be read") from error
     size = sum((link / name).stat().st_size for name in KEPT_DATA if (link / name).exists())
     return KeptRows(len(replay), sum(replay), heldout, size, bool(erased_names(link)))
+
+
+def kept_lengths(link: Path) -> list[KeptRow]:
+    """Return each row kept to be shown again, without its tokens. Raises: DamagedChain if one cannot be read."""
+    try:
+        rows = [json.loads(line) for line in _lines(link / REPLAY)]
+        return [(len(row["ids"]), tuple((start, end) for start, end in row["labels"])) for row in rows]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DamagedChain(f"the rows kept in {link.name!r} were changed: one cannot be read") from error
 
 
 def erased_names(link: Path) -> frozenset[str]:

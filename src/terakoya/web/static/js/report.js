@@ -65,6 +65,7 @@ function modelLinks(run) {
       el("a", { class: "btn btn-primary", href: `/try?models=${run.resolved.model},${run.model_id}` }, _("Try both side by side")),
       el("a", { class: "btn btn-quiet", href: `/chat?model=${run.model_id}` }, _("Chat with it")),
       el("a", { class: "btn btn-quiet", href: "/models" }, _("See it among the models")),
+      run.resolved.chain ? el("a", { class: "btn btn-quiet", href: `/chains/${run.resolved.chain}` }, _("What earlier tasks kept")) : "",
       el("a", { class: "btn btn-quiet", href: `/api/models/${run.model_id}/card`, download: `${run.name}.md` }, _("Model card")),
     );
   }
