@@ -40,15 +40,20 @@ class TorchBatches:
             with self._changed:
                 while not self._batches:
                     self._changed.wait()
-                batches = list(self._batches.items())
-            for key, batch in batches:
-                with batch.shared.lock:
+            self._round()
+
+    def _round(self) -> None:
+        """Let each base have its turn. Names nothing beyond it: a base that is closed meanwhile is to be freed."""
+        with self._changed:
+            batches = list(self._batches.items())
+        for key, batch in batches:
+            with batch.shared.lock:
+                batch.turn()
+                while not batch.is_empty and len(self._batches) == 1:
                     batch.turn()
-                    while not batch.is_empty and len(self._batches) == 1:
-                        batch.turn()
-                with self._changed:
-                    if batch.is_empty:
-                        del self._batches[key]
+            with self._changed:
+                if batch.is_empty:
+                    del self._batches[key]
 
 
 class _Batch:

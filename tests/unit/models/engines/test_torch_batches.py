@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator, Sequence
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -202,3 +204,24 @@ def test_who_leaves_makes_room_and_the_rest_go_on(tiny_base: ModelArtifact, prom
     leaver.join(60)
     assert not any(event.get("finished") for event in first)
     assert engine.unload(tiny_base)
+
+
+def test_a_base_that_is_closed_is_freed_at_once(
+    tiny_base: ModelArtifact, adapters: list[ModelArtifact], prompts: PromptWriter
+) -> None:
+    cache = ModelCache(1 << 30)
+    engine = PyTorchEngine(cache, prompts)
+    together(engine, [request_of(adapter) for adapter in adapters])
+    (base,) = cache._bases.values()
+    module = weakref.ref(base.loaded.module)
+    del base
+    wait_until(lambda: not engine._batches._batches)
+    assert engine.unload(tiny_base)
+    wait_until(lambda: module() is None)
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
