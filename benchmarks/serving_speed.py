@@ -317,7 +317,7 @@ async def switching(folder: Path, home: Path, options: argparse.Namespace) -> di
 async def proxy(folder: Path, home: Path, options: argparse.Namespace) -> dict[str, Any]:
     """Milliseconds of one token, asked of the model server and, in turn, of the web process before it."""
     found: dict[str, list[float]] = {"model_server": [], "web": []}
-    with server(options.data) as (url, _, _):
+    with server(options.data) as (url, pid, _):
         socket = options.data / "model-server.sock"
         async with httpx.AsyncClient(base_url=url, timeout=120) as web:
             known = (await web.get(f"/api/models/{STARTER}")).json()
@@ -328,7 +328,9 @@ async def proxy(folder: Path, home: Path, options: argparse.Namespace) -> dict[s
             info = dataclasses.replace(artifact.info, id=known["id"], content_sha256=known["content_sha256"])
             asked = ChatRequest(dataclasses.replace(artifact, info=info), (Message("user", "Hello"),), 1, 0.0, 0, 60.0)
             direct_body = request_to_json(asked)
+            process = psutil.Process(pid)
             async with httpx.AsyncClient(transport=transport, base_url="http://x", timeout=120) as direct:
+                before = sum(process.cpu_times()[:2])
                 for _ in range(60):
                     for name, ask in (
                         ("model_server", lambda: direct.post("/chat", json=direct_body)),
@@ -337,12 +339,14 @@ async def proxy(folder: Path, home: Path, options: argparse.Namespace) -> dict[s
                         began = time.perf_counter()
                         (await ask()).raise_for_status()
                         found[name].append(1000 * (time.perf_counter() - began))
+                worked = 1000 * (sum(process.cpu_times()[:2]) - before) / len(found["web"])
     medians = {name: statistics.median(values) for name, values in found.items()}
     fastest = {name: min(values) for name, values in found.items()}
     return {
         "median_ms": {name: round(value, 2) for name, value in medians.items()},
         "least_ms": {name: round(value, 2) for name, value in fastest.items()},
         "added_ms": round(medians["web"] - medians["model_server"], 2),
+        "web_cpu_ms_a_request": round(worked, 2),
         "least_added_ms": round(fastest["web"] - fastest["model_server"], 2),
     }
 
