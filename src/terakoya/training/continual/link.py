@@ -13,6 +13,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -144,7 +145,13 @@ def metrics_of(link: Path) -> dict[str, Any]:
 
 
 def kept_rows(link: Path) -> KeptRows:
-    """Count what is there. Raises: DamagedChain if a row cannot be read."""
+    """Count what is there, once as long as the files are the same. Raises: DamagedChain if a row cannot be read."""
+    files = (link / REPLAY, link / TARGETS, link / HELDOUT, _erasure(link))
+    return _counted(link, tuple(map(_stamp, files)))
+
+
+@lru_cache(maxsize=1024)
+def _counted(link: Path, _: tuple[tuple[int, int] | None, ...]) -> KeptRows:
     try:
         replay = [bool(json.loads(line)["soft"]) for line in _lines(link / REPLAY)]
         heldout = sum("ids" in json.loads(line) for line in _lines(link / HELDOUT))
@@ -199,6 +206,14 @@ def _parent_of(link: Path, facts: LinkFacts) -> Path:
 
 def _erasure(link: Path) -> Path:
     return link.with_name(f"{link.name}.erased.json")
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _lines(path: Path) -> list[bytes]:
