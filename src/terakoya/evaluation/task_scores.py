@@ -71,7 +71,13 @@ def score_task(
         return TaskScores(losses, [label_count(row) for row in task.rows], [], [])
     scores = evaluate_heldout(module, tokenizer, task.rows, batch_tokens=batch_tokens, shown=0, progress=told)
     asked = [task.rows[index] for index in asked_rows(task.rows, task.labels)]
-    likeliest = choose_labels(module, asked, task.labels, batch_tokens=batch_tokens) if asked else []
+    likeliest: list[bool] = []
+    if asked:  # the rows are done, but a run is to show that it gets on and to hear that it is to stop
+
+        def still(_: int, __: int) -> None:
+            told(len(task.rows), len(task.rows))
+
+        likeliest = choose_labels(module, asked, task.labels, batch_tokens=batch_tokens, progress=still)
     return TaskScores(scores.loss_sums, scores.label_counts, scores.exact, likeliest)
 
 

@@ -11,6 +11,7 @@ from tests.tiny_model import build_tiny_model
 from terakoya.data.tokenization import EncodedExample
 from terakoya.evaluation.label_choice import asked_rows, choose_labels, labels_of
 from terakoya.evaluation.metrics import normalise_answer
+from terakoya.evaluation.task_scores import TaskRows, score_task
 
 LABELS = {"even": (5, 6, 2), "odd": (9, 2), "neither": (5, 6, 7, 2)}
 
@@ -54,3 +55,15 @@ def test_more_rows_than_the_tokens_allow_are_an_even_selection() -> None:
     assert asked_rows(rows(12), LABELS, most_tokens=36) == [0, 4, 8]  # 3 tokens of prompt, 9 of labels each
     assert asked_rows(rows(12), LABELS, most_tokens=1) == [0]
     assert asked_rows(rows(12), {}) == []
+
+
+def test_a_run_can_be_stopped_while_labels_are_asked_for(tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = build_tiny_model(tmp_path / "tiny")
+    module, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    heard: list[int] = []
+    task = TaskRows(rows(6), {name: tuple(ids) for name, ids in LABELS.items()}, asks=True)
+    scores = score_task(module, tokenizer, task, progress=heard.append)
+    assert len(scores.likeliest) == 6
+    assert heard[-6:] == [6] * 6  # once a row that is asked
