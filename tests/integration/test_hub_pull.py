@@ -21,6 +21,7 @@ from terakoya.models.hub import HUB_TOKEN
 from terakoya.models.wire import artifact_to_json
 
 TOKEN = "hf_very_secret"
+pytestmark = pytest.mark.timeout(400)
 FORGETFUL = "import sys; sys.argv[0] = 'pull'; from terakoya.processes import pull"
 
 

@@ -181,7 +181,7 @@ class HubConnection:
             kind = TooBusy if status == 429 else HubFailure
             return kind(f"{where!r} answers {status} for {what}; try again later")
         if code == "RevisionNotFound":
-            return NotFound(f"there is no {what} at {where!r}; the usual revision is 'main'")
+            return NotFound(f"{where!r} does not have {what}; the usual revision is 'main'")
         if code == "GatedRepo" or status == 403:
             remedy = (
                 "the account of HF_TOKEN has no access: accept the terms there"
@@ -193,7 +193,7 @@ class HubConnection:
             return AccessDenied(f"{where!r} refuses to show {what} ({_said(response)}); set HF_TOKEN to a valid token")
         if status in (401, 404):
             hint = "" if self._access.token is not None else "; a private one needs HF_TOKEN"
-            return NotFound(f"there is no {what} at {where!r}{hint}")
+            return NotFound(f"{where!r} does not have {what}{hint}")
         return ModelLoadError(f"{where!r} answers {status} for {what} ({_said(response)})")
 
 

@@ -186,6 +186,8 @@ def _kept(
                 file.rename(result / file.name)
     else:
         copy.rename(result)
+    if loader_type_of(result) == "full":
+        _try_template(result)
     if warning := _check_adapter(context, result):
         context.observer.notify(EventType.WARNING, code="base_not_verified", message=warning)
         card = card | {"provenance": f"{card['provenance']} {warning[0].upper()}{warning[1:]}."}
@@ -234,8 +236,6 @@ def _described(
     if kind is ModelKind.EMBEDDER:
         card = card | read_embedder_config(result).to_json()
     name = context.spec["name"]
-    if facts.loader_type == "full":
-        _try_template(result)
     unregistered = _unregistered(name, kind, source, result, parent)
     whole = facts.parameters if parent is None else facts.parameters + parent.root.info.parameters
     if (dtype := widest_dtype(whole, available_bytes())) is not None:
