@@ -41,7 +41,6 @@ class MixedAdapters:
     """The adapters on one module. After any adapter has come or gone: ``pack``. Before each forward pass: ``use``."""
 
     def __init__(self) -> None:
-        self._layers: list[LoraLayer] = []
         self._packed: dict[LoraLayer, _Packed] = {}
         self._rows: tuple[str | None, ...] = ()
         self._masks: dict[Any, Tensor] = {}
