@@ -161,6 +161,7 @@ class ModelServerClient:
                     if "error" in fields:
                         raise error_from_json(fields)
                     if fields.get("finished"):
+                        await _read_to_the_end(lines)
                         yield AnswerPart(
                             tokens=fields["tokens"],
                             prompt_tokens=fields["prompt_tokens"],
@@ -245,6 +246,7 @@ class ModelServerClient:
                 fields: dict[str, Any] = json.loads(line)
                 if "error" in fields:
                     raise error_from_json(fields)
+                await _read_to_the_end(lines)
                 return fields
         raise Unavailable(f"the model server ended without an answer to {path!r}; try again")
 
@@ -306,3 +308,9 @@ class ModelServerClient:
                 if is_idle and self._process.is_alive:
                     await self._disconnect()
                     await asyncio.to_thread(self._process.stop)
+
+
+async def _read_to_the_end(lines: AsyncGenerator[str, None]) -> None:
+    """The answer is over, and so its connection can be used again; one that is left before its end is closed."""
+    async for _ in lines:
+        pass
