@@ -114,10 +114,10 @@ class ChainService:
     # -- looking --
 
     def list(self) -> Sequence[ChainView]:
-        """Newest first."""
-        ids = sorted((path.name for path in self._folders.chains.iterdir() if is_id(path.name)), reverse=True)
+        """Newest first; with those whose first run has not ended."""
         models, datasets, unfinished = self._models.list_models(), self._datasets.list_datasets(), self._unfinished()
-        return [self._view(each, models, datasets, unfinished) for each in ids]
+        ids = {path.name for path in self._folders.chains.iterdir() if is_id(path.name)} | _begun(unfinished)
+        return [self._view(each, models, datasets, unfinished) for each in sorted(ids, reverse=True)]
 
     def get(self, chain: str) -> ChainView:
         """``chain``: its id, or id or name of a model in it. Raises: ChainNotFound."""
@@ -291,7 +291,7 @@ class ChainService:
         return self._models.find(view.heads[0])
 
     def _id_of(self, chain: str) -> str:
-        if is_id(chain) and self._folders.chain(chain).is_dir():
+        if self._is_chain(chain):
             return chain
         try:
             model = self._models.find(chain)
@@ -305,7 +305,10 @@ class ChainService:
         raise ChainNotFound(f"no chain {chain!r}, and no model of one{did_you_mean(chain, names)}")
 
     def _model_named(self, chain: str) -> str | None:
-        return None if is_id(chain) and self._folders.chain(chain).is_dir() else chain
+        return None if self._is_chain(chain) else chain
+
+    def _is_chain(self, name: str) -> bool:
+        return is_id(name) and (self._folders.chain(name).is_dir() or name in _begun(self._unfinished()))
 
     def _models_of(self, chain_id: str) -> Sequence[ModelInfo]:
         return [model for model in self._models.list_models() if model.card.get(CHAIN, {}).get("id") == chain_id]
@@ -324,6 +327,11 @@ class ChainService:
             if (parent := link_facts(folder / child).parent) is not None:
                 return parent
         return manifest_sha256(folder / link.link) or ""
+
+
+def _begun(unfinished: Sequence[Task]) -> set[str]:
+    """Chains that runs are at work on; the first of one makes its folder at its end."""
+    return {str(task.resolved[CHAIN]) for task in unfinished if task.resolved.get(CHAIN)}
 
 
 def costs_of(links: Sequence[LinkView]) -> tuple[Cost, ...]:

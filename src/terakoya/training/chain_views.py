@@ -104,7 +104,7 @@ def view_chain(
         problem = f"the link {missing[0]!r} of the model {by_link[missing[0]].name!r} is gone"
     return ChainView(
         id=folder.name,
-        name=_name(links, folder.name),
+        name=_name(links, running[0].name if running else folder.name),
         space=first.space if first else None,
         base=NamedModel(base.id, base.name) if base else None,
         base_sha256=first.base_sha256 if first else None,

@@ -197,3 +197,17 @@ def test_chains_that_nothing_can_go_on_from_are_garbage(house: Chained) -> None:
     assert sorted(collect_garbage(house.engine, house.data_dir)) == ["chains/.removed-1", f"chains/{orphan.name}"]
     assert house.folder.is_dir()
     assert house.data_dir.chain(waiting).is_dir()
+
+
+def test_a_chain_is_there_from_the_start_of_its_first_run(house: Chained) -> None:
+    task = house.chains.begin(request(name="brand-new"))
+    chain = str(task.resolved[CHAIN])
+    assert [view.id for view in house.chains.list()] == [chain, CHAIN_ID]
+    view = house.chains.get(chain)
+    assert (view.name, view.links, view.running) == ("brand-new", (), (task.id,))
+    with pytest.raises(Conflict, match=task.id):
+        house.chains.delete(chain)
+    with pytest.raises(InvalidConfig, match="no model of it is left"):
+        house.chains.extend(chain, {"dataset": "inbox"})
+    house.queue.cancel(task.id)
+    assert [view.id for view in house.chains.list()] == [CHAIN_ID]
