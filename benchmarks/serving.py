@@ -32,7 +32,8 @@ def server(data_dir: Path, **settings: str) -> Iterator[tuple[str, int, float]]:
             stderr=log,
         )
     try:
-        while (found := DataDir(data_dir).running_server()) is None or not found.url:
+        # A killed server's lock, and with it its address, may outlive it for an instant.
+        while (found := DataDir(data_dir).running_server()) is None or found.pid != process.pid or not found.url:
             if process.poll() is not None:
                 sys.exit(data_dir.with_suffix(".log").read_text())
             time.sleep(0.01)
