@@ -119,6 +119,7 @@ def run(container: Container, configuration: Configuration, steps: int, folder: 
         "compute_type": outcome.result["effective"]["compute_type"],
         "peak_mb": {"estimated": round(memory.peak / 1e6), "actual": round(peak / 1e6)},
         "peak_error": round(memory.peak / peak - 1, 3),
+        "largest_seen_mb": _largest_seen(events),
         "training_seconds": {"estimated": time_ and round(time_.training_seconds, 1), "actual": seconds},
         "time_error": time_ and round(time_.training_seconds / max(seconds, 1e-9) - 1, 3),
         "time_left_error_after_a_quarter": _time_left_error(events, steps),
@@ -135,6 +136,16 @@ def _imported(container: Container, path: Path, name: str) -> str:
     answer = client.put(f"/api/datasets/{name}?filename={path.name}", content=path.read_bytes())
     assert answer.status_code == 201, answer.text
     return str(answer.json()["id"])
+
+
+def _largest_seen(events: list[dict[str, Any]]) -> dict[str, int]:
+    """Of each phase the most that was seen of the process between its events: where the peak comes from."""
+    phase, found = "start", {}
+    for event in events:
+        phase = event["phase"] if event["type"] == "phase" else phase
+        if event["type"] == "resources":
+            found[phase] = max(found.get(phase, 0), round(event["rss_bytes"] / 1e6))
+    return found
 
 
 def _time_left_error(events: list[dict[str, Any]], steps: int) -> float | None:

@@ -17,9 +17,8 @@ from transformers import AutoModelForCausalLM
 from terakoya.data.tokenization import EncodedExample
 from terakoya.models.label_forward import LabelForward, Way
 from terakoya.training.engine import pace
-from terakoya.training.engine.batching import StepPlan
+from terakoya.training.engine.batching import StepPlan, lane_count
 from terakoya.training.engine.checkpoint import Checkpoints, Position
-from terakoya.training.engine.lanes import lane_count
 from terakoya.training.engine.loop import TrainingLoop, make_optimizer
 from terakoya.training.engine.schedule import Schedule
 from terakoya.training.objectives.supervised import SupervisedObjective

@@ -23,6 +23,8 @@ from terakoya.models.packing import ATTENTION, PackedBatch, Row, pack, predictin
 
 _LABELS_AT_ONCE = 512
 """The head's output for more labels than this is recomputed in the backward pass, so that memory stays bounded."""
+_JUDGED_AT_ONCE = 128
+"""Without a backward pass smaller pieces cost nothing: judging then takes less memory than training did."""
 _TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1}
 """Largest difference of two logits that is rounding, relative to the spread of all logits."""
 
@@ -108,14 +110,14 @@ class LabelForward:
         states, labels = self._states(rows)
         if len(labels) <= _LABELS_AT_ONCE:
             return self._loss(states, labels)
-        parts = [checkpoint(self._loss, *part, use_reentrant=False) for part in _parts(states, labels)]
+        parts = [checkpoint(self._loss, *part, use_reentrant=False) for part in _parts(states, labels, _LABELS_AT_ONCE)]
         return torch.cat(cast(list[Tensor], parts))
 
     def predict(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         """Return each label's loss, float32, and the likeliest token in its place: [labels] both."""
         states, labels = self._states(rows)
         losses, likeliest = [], []
-        for part, wanted in _parts(states, labels):
+        for part, wanted in _parts(states, labels, _JUDGED_AT_ONCE):
             logits = self._logits(part)
             losses.append(cross_entropy(logits, wanted, reduction="none"))
             likeliest.append(logits.argmax(-1))
@@ -200,10 +202,10 @@ def _pad(rows: Sequence[Row], device: torch.device) -> tuple[Tensor, Tensor, Ten
     return ids.to(device), mask.to(device), torch.tensor(positions, device=device)
 
 
-def _parts(states: Tensor, labels: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cut both into pieces of as many labels as the head may answer for at once."""
-    for start in range(0, len(labels), _LABELS_AT_ONCE):
-        piece = slice(start, start + _LABELS_AT_ONCE)
+def _parts(states: Tensor, labels: Tensor, most: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cut both into pieces of at most so many labels."""
+    for start in range(0, len(labels), most):
+        piece = slice(start, start + most)
         yield states[piece], labels[piece]
 
 

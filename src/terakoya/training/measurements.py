@@ -16,7 +16,7 @@ from terakoya.storage.json_text import to_json
 from terakoya.training.defaults import ResolvedTraining
 from terakoya.training.engine.fit import Costs
 
-_VERSION = 1
+_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +32,11 @@ class Measured:
     """Until the libraries were loaded."""
     update_seconds: float
     """Of one optimizer step, for each trained parameter."""
+    lane_threads: int
+    """Threads that may each take rows of a step; 1 where the model's code leaves a step whole."""
     bytes: Costs
     seconds: Costs
+    """Of the largest part of a micro-batch that is cut into lanes."""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)

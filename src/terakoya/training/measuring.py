@@ -11,10 +11,12 @@ import contextlib
 import copy
 import ctypes
 import gc
+import math
 import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,13 +28,17 @@ from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM
 
 from terakoya.domain.models import ModelArtifact
-from terakoya.models.label_forward import LabelForward
+from terakoya.models.label_forward import LabelForward, Way
 from terakoya.models.probe import ComputeChoice, choose_compute_type
+from terakoya.models.quantization import quantize_nf4
 from terakoya.training.defaults import ResolvedTraining
+from terakoya.training.engine.batching import lane_count, lanes_of
 from terakoya.training.engine.fit import BatchShape, Costs, ModelShape, attention_share
+from terakoya.training.engine.lanes import Lanes
 from terakoya.training.engine.loop import make_optimizer
 from terakoya.training.measurements import Measured
 from terakoya.training.methods import STRATEGIES
+from terakoya.training.objectives.objective import Share
 from terakoya.utils.gpu_utils import training_device
 
 _REPEATS = 3
@@ -57,6 +63,11 @@ class _Trial:
     @property
     def shape(self) -> BatchShape:
         return BatchShape(self.rows, self.rows * self.length, self.rows * self.labels, self.length)
+
+    def lane(self, threads: int) -> BatchShape:
+        """The part that one of the lanes computes which so many threads are cut into."""
+        lanes = lane_count(threads=threads, tokens_per_step=self.rows * self.length)
+        return _Trial(math.ceil(self.rows / lanes), self.length, self.labels).shape
 
     def made(self, vocabulary: int) -> list[_Row]:
         drawn = np.random.default_rng(self.rows)
@@ -99,8 +110,9 @@ def measure(artifact: ModelArtifact, resolved: ResolvedTraining, *, threads: int
         libraries_bytes=libraries,
         start_seconds=start_seconds,
         update_seconds=bench.update_seconds,
+        lane_threads=bench.lane_threads,
         bytes=_solved_bytes(shape.layers, found),
-        seconds=_solved_seconds(shape, found),
+        seconds=_solved_seconds(shape, found, bench.lane_threads),
     )
 
 
@@ -110,6 +122,7 @@ class _Bench:
         self._resolved = resolved
         self._compute = compute
         self._device = device
+        self.lane_threads = 1
         self.update_seconds = 0.0
         """Of one optimizer step, for each trained parameter."""
 
@@ -117,8 +130,10 @@ class _Bench:
         strategy = STRATEGIES.load(self._resolved.strategy)(self._resolved)
         low = self._compute.dtype is not torch.float32
         module = AutoModelForCausalLM.from_config(_cut(self._config, layers), dtype=torch.float32).to(self._device)
+        if strategy.quantizes:
+            quantize_nf4(module, compute_dtype=self._compute.dtype, device=self._device)
         if low and not strategy.trains_whole_model:
-            module.to(self._compute.dtype)
+            strategy.lower(module, self._compute.dtype)
         module = strategy.prepare(module, base_id="measured").train()
         parameters = strategy.trained_parameters(module)
         accelerator = Accelerator(cpu=self._device.type == "cpu", mixed_precision="bf16" if low else "no")
@@ -130,7 +145,13 @@ class _Bench:
             )
         own = (*module.parameters(), *module.buffers())
         weights = frozenset(tensor.untyped_storage().data_ptr() for tensor in own)
-        trials = [_Step(forward, trial.made(vocabulary), accelerator, weights) for trial in _TRIALS]
+        threads = torch.get_num_threads() if forward.way is Way.FUSED else 1
+        self.lane_threads = max(threads, 1)
+        trials = []
+        for trial in _TRIALS:
+            lanes = lane_count(threads=self.lane_threads, tokens_per_step=trial.rows * trial.length)
+            taken = Lanes(lanes, list(parameters.values()))
+            trials.append(_Step(forward, trial.made(vocabulary), accelerator, weights, taken))
         found = [step.measured(self._device) for step in trials]
         self.update_seconds = _time_update(parameters, trials[0], accelerator)
         return found
@@ -145,6 +166,7 @@ class _Step:
     accelerator: Accelerator
     weights: frozenset[int]
     """Where the module's own tensors are stored: they are there anyway."""
+    lanes: Lanes
 
     def measured(self, device: torch.device) -> _Found:
         self.take()  # sets up kernels; and the gradients, which are counted elsewhere, are there
@@ -159,11 +181,16 @@ class _Step:
         return _Found(saved, peak, min(seconds))
 
     def loss(self) -> Tensor:
-        with self.accelerator.autocast():
-            return self.forward.losses(self.rows).sum()
+        return self._share(self.rows).loss
 
     def take(self) -> None:
-        self.accelerator.backward(self.loss())
+        lengths = [len(row.input_ids) for row in self.rows]
+        parts = lanes_of(range(len(self.rows)), lengths, count=self.lanes.count)
+        self.lanes.backward([partial(self._share, [self.rows[place] for place in part]) for part in parts])
+
+    def _share(self, rows: list[_Row]) -> Share:
+        with self.accelerator.autocast():
+            return Share(self.forward.losses(rows).sum())
 
 
 def _cut(config: Any, layers: int) -> Any:
@@ -257,13 +284,16 @@ def _solved_bytes(layers: int, found: dict[int, list[_Found]]) -> Costs:
     return Costs(layers, layer_fixed, layer_token, layer_square, fixed, more_token + token, more_label + label)
 
 
-def _solved_seconds(shape: ModelShape, found: dict[int, list[_Found]]) -> Costs:
-    """Six noisy times for three unknowns: a layer's overhead, its tokens (attention in proportion), and labels."""
+def _solved_seconds(shape: ModelShape, found: dict[int, list[_Found]], threads: int) -> Costs:
+    """Six noisy times for three unknowns: a layer's overhead, its tokens (attention in proportion), and labels.
+
+    Rows alike fill their lanes evenly, but for a single one: what is solved for is a lane's part.
+    """
     square = attention_share(shape)
     facts, values = [], []
     for count, row in found.items():
         for trial, each in zip(_TRIALS, row, strict=True):
-            batch = trial.shape
+            batch = trial.lane(threads)
             facts.append([count, count * (batch.tokens + square * batch.longest**2), batch.labels_at_once])
             values.append(each.seconds)
     fixed, token, label = map(float, _positive(np.array(facts), np.array(values)))

@@ -227,7 +227,8 @@ def trained_part(
     if not count and adapter.targets != "all-linear":
         names = ", ".join(sorted({layer.name for layer in layers}))
         raise InvalidConfig(f"this model has none of the linear layers {list(adapter.targets)!r}; it has {names}")
-    return Trained(count, is_adapter=True, low_precision=low_precision)
+    quantized = adapter.quantization is not None
+    return Trained(count, is_adapter=True, low_precision=low_precision, is_quantized=quantized)
 
 
 def machine_of(data_dir: Path) -> Machine:

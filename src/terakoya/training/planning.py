@@ -12,7 +12,7 @@ from typing import Any
 from terakoya.data.lengths import Lengths
 from terakoya.data.long_rows import LongRowReport, Span, label_tokens, pieces, report
 from terakoya.training.defaults import ResolvedTraining
-from terakoya.training.engine.batching import StepPlan, micro_batches
+from terakoya.training.engine.batching import StepPlan, lane_count, lanes_of, micro_batches
 from terakoya.training.engine.checkpoint_size import DiskNeed
 from terakoya.training.engine.fit import (
     BatchShape,
@@ -62,6 +62,10 @@ class Basis:
             return "earlier_run"
         return "shape" if self.measured is None else "measured"
 
+    def lanes(self, tokens_per_step: float) -> int:
+        threads = 1 if self.measured is None else self.measured.lane_threads
+        return lane_count(threads=threads, tokens_per_step=tokens_per_step)
+
     @property
     def bytes(self) -> Costs:
         return memory_costs(self.shape, self.trained) if self.measured is None else self.measured.bytes
@@ -77,6 +81,9 @@ class Schedule:
     micro_batches_per_step: float
     batches: tuple[BatchShape, ...]
     """Of the simulated steps."""
+    slowest: tuple[BatchShape, ...]
+    """Of each of them the part that its last lane to finish computes."""
+    lanes: int
     simulated_steps: int
 
 
@@ -158,6 +165,7 @@ def estimate(
             schedule.batches,
             gradient_checkpointing=schedule.fit.gradient_checkpointing,
             costs=basis.bytes,
+            lanes=schedule.lanes,
             **({} if basis.measured is None else {"libraries_bytes": basis.measured.libraries_bytes}),
         )
     return Estimate(
@@ -206,12 +214,28 @@ def _schedule(
     )
     real = _plan(resolved, total_rows)
     sampled = _plan(resolved, len(rows))
-    shapes = []
+    shapes, slowest = [], []
+    lanes = basis.lanes(sum(lengths) / max(sampled.steps_per_epoch, 1))
     steps = min(_SIMULATED_STEPS, sampled.total_steps, sampled.steps_per_epoch)
     for step in range(1, steps + 1):
         for batch in micro_batches(sampled.rows_of(step), lengths, shared=shared, budget_tokens=fit.budget_tokens):
-            shapes.append(batch_shape([lengths[row] for row in batch], [labels[row] for row in batch], shared=shared))
-    return Schedule(fit, real.total_steps, real.steps_per_epoch, len(shapes) / steps, tuple(shapes), steps)
+            parts = [
+                batch_shape([lengths[row] for row in part], [labels[row] for row in part], shared=shared)
+                for part in (batch, *lanes_of(batch, lengths, count=lanes))
+            ]
+            shapes.append(parts[0])
+            slowest.append(max(parts[1:], key=lambda part: part.tokens))
+    micro_batches_per_step = len(shapes) / steps
+    return Schedule(
+        fit,
+        real.total_steps,
+        real.steps_per_epoch,
+        micro_batches_per_step,
+        tuple(shapes),
+        tuple(slowest),
+        lanes,
+        steps,
+    )
 
 
 def _plan(resolved: ResolvedTraining, rows: int) -> StepPlan:
@@ -253,7 +277,7 @@ def _time(basis: Basis, schedule: Schedule, row_tokens: float, heldout: Sequence
 
 def _training_seconds(measured: Measured, basis: Basis, schedule: Schedule) -> float:
     """Return what the steps take by the measured costs alone."""
-    work = sum(measured.seconds.of(batch) for batch in schedule.batches) / schedule.simulated_steps
+    work = sum(measured.seconds.of(batch) for batch in schedule.slowest) / schedule.simulated_steps
     if schedule.fit.gradient_checkpointing:
         work *= _RECOMPUTED[not basis.trained.is_adapter]
     return schedule.total_steps * (work + measured.update_seconds * basis.trained.parameters)

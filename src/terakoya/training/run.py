@@ -40,7 +40,7 @@ from terakoya.training.chaining import Chained
 from terakoya.training.continual.scored import MATRIX
 from terakoya.training.curve import curve_of
 from terakoya.training.decisions import Decisions
-from terakoya.training.engine.batching import StepPlan
+from terakoya.training.engine.batching import StepPlan, lane_count
 from terakoya.training.engine.checkpoint import Checkpoints, Position
 from terakoya.training.engine.checkpoint_size import DiskNeed
 from terakoya.training.engine.evaluation_plan import EvaluationPlan, plan_evaluation, spread
@@ -53,7 +53,6 @@ from terakoya.training.engine.fit import (
     memory_need,
     optimizer_bytes,
 )
-from terakoya.training.engine.lanes import lane_count
 from terakoya.training.engine.loop import LoopResult, Stop, TrainingLoop, Watch, make_optimizer
 from terakoya.training.engine.schedule import Schedule
 from terakoya.training.ewc_strategy import EWCTrainingStrategy
@@ -79,6 +78,7 @@ from terakoya.training.trackers.base import TrackedRun
 from terakoya.training.trackers.tracking import TrackedObserver
 from terakoya.training.watching import EarlyStopping, HeldoutWatch
 from terakoya.utils.gpu_utils import available_memory_bytes, peak_memory_bytes, training_device
+from terakoya.utils.host_memory import give_back_freed_memory
 
 RESULT = "result"
 REPORT = "report.json"
@@ -253,6 +253,7 @@ class TrainingRun:
             sum(parameter.numel() for parameter in strategy.trained_parameters(module).values()),
             is_adapter=not strategy.trains_whole_model,
             low_precision=low_precision,
+            is_quantized=strategy.quantizes,
         )
         self._refuse_full_disk(trained, encoded, own_rows)
         fit = self._fit(module, shape, trained, encoded)
@@ -524,6 +525,7 @@ class TrainingRun:
             message = f"going on after step {position.step} of {prepared.plan.total_steps}, from its checkpoint"
             self.observer.notify(EventType.LOG, message=message)
         self.start_seconds = time.time() - psutil.Process().create_time()
+        give_back_freed_memory()  # of loading and probing
         self._phase(Phase.TRAINING)
         loop = TrainingLoop(
             module=prepared.module,
@@ -649,6 +651,7 @@ class TrainingRun:
             ),
         }
         judging = time.monotonic()
+        give_back_freed_memory()  # judging takes its own
         report, judged = self._judge(prepared, effective, cost)
         self._keep_record(prepared, trained.position, evaluation_seconds=time.monotonic() - judging)
         chain = self._leave_link(prepared, report, judged, training_seconds=trained.position.training_seconds)

@@ -13,10 +13,12 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from terakoya.models.fused.elementwise import wide
+from terakoya.models.fused.elementwise import rounded_up, wide
 
 _SHORT = 64
 """Rows of at most so many own tokens are computed together, padded to the longest of them."""
+_LENGTHS = 16
+"""Their tile is so long, or a multiple: see ``rounded_up``."""
 _QUERIES = 128
 """Queries at once of a longer row."""
 _KEPT_KEYS = 256
@@ -79,7 +81,7 @@ def _stretches(prefix: int, start: int, length: int) -> Iterator[Tile]:
 def _together(prefix: int, rows: Sequence[tuple[int, int]], tokens: int) -> Tile:
     """One tile of short rows; the prefix may be one of them, and then has no prefix."""
     starts, lengths = torch.tensor(rows).T.unsqueeze(-1)  # [rows, 1] each
-    longest = int(lengths.max())
+    longest = rounded_up(int(lengths.max()), _LENGTHS)
     offsets = torch.arange(longest)
     places = torch.where(offsets < lengths, starts + offsets, tokens)
     hidden = pad(_later(longest), (prefix, 0)).repeat(len(rows), 1, 1)

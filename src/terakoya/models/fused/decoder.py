@@ -8,14 +8,17 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import pad
 from torch.utils.checkpoint import checkpoint
 
 from terakoya.models.fused.attention import Heads, Tile, TiledAttention, tiles
-from terakoya.models.fused.elementwise import RmsNorm, SwiGlu
+from terakoya.models.fused.elementwise import RmsNorm, SwiGlu, rounded_up
 from terakoya.models.fused.label_loss import LabelLoss
 from terakoya.models.fused.linear import LinearGroup, is_plain
 from terakoya.models.packing import PackedBatch
 
+_TOKENS, _LABELS = 32, 16
+"""Of these, products are computed for multiples: see ``rounded_up``."""
 _LAYERS = frozenset({"LlamaDecoderLayer", "MistralDecoderLayer", "Qwen2DecoderLayer"})
 _ATTENTION = ("q_proj", "k_proj", "v_proj", "o_proj")
 _FEED_FORWARD = ("gate_proj", "up_proj", "down_proj")
@@ -79,9 +82,11 @@ class FusedDecoder:
     def states(self, batch: PackedBatch) -> Tensor:
         """Return the last hidden states, [tokens, width]."""
         backbone = self._backbone
-        x = backbone.embed_tokens(batch.input_ids)[0]
+        tokens = batch.input_ids.shape[1]
+        more = (0, rounded_up(tokens, _TOKENS) - tokens)  # belong to no row, are seen by none and have no gradient
+        x = backbone.embed_tokens(pad(batch.input_ids, more))[0]
         exact = x.new_empty(1, dtype=torch.float32)
-        cos, sin = backbone.rotary_emb(exact, position_ids=batch.position_ids)
+        cos, sin = backbone.rotary_emb(exact, position_ids=pad(batch.position_ids, more))
         half = cos.shape[-1] // 2  # both halves are the same
         cos, sin = cos[0, :, :half].contiguous(), sin[0, :, :half].contiguous()
         layout = batch.layout
@@ -91,12 +96,15 @@ class FusedDecoder:
                 x = checkpoint(layer, x, cos, sin, plan, use_reentrant=False, preserve_rng_state=False)
             else:
                 x = layer(x, cos, sin, plan)
-        return _norm(backbone.norm, x, self._dtype)
+        return _norm(backbone.norm, x[:tokens], self._dtype)
 
     def losses(self, states: Tensor, labels: Tensor) -> Tensor:
         """states [labels, width] -> [labels], float32."""
+        count = len(labels)
+        more = rounded_up(count, _LABELS) - count
+        states, labels = pad(states, (0, 0, 0, more)), pad(labels, (0, more))
         losses: Tensor = LabelLoss.apply(states, self._head_copy(), labels)  # type: ignore[no-untyped-call]
-        return losses
+        return losses[:count]
 
     def logits(self, states: Tensor) -> Tensor:
         return nn.functional.linear(states, self._head_copy())

@@ -11,6 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+_LANE_TOKENS = 96
+"""Fewer in a lane are not worth one: the products of so few read the weights more than they compute."""
+
 
 @dataclass(frozen=True, slots=True)
 class StepPlan:
@@ -73,6 +76,11 @@ def micro_batches(rows: Sequence[int], lengths: Sequence[int], *, shared: int, b
         batches[-1].append(row)
         filled += tokens
     return batches
+
+
+def lane_count(*, threads: int, tokens_per_step: float) -> int:
+    """Return into how many lanes the threads of a processor go for steps of so many tokens."""
+    return max(min(threads, int(tokens_per_step // _LANE_TOKENS)), 1)
 
 
 def lanes_of(rows: Sequence[int], lengths: Sequence[int], *, count: int) -> list[list[int]]:

@@ -13,6 +13,8 @@ from typing import Any, Self
 from terakoya.exceptions import InvalidConfig
 
 _BYTES = 4
+_NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
+"""Of a weight in 4 bits, the scale of its 64 in 8 and the scale of 256 such scales in 32."""
 _SAFETY = 1.5
 SHARE_OF_MEMORY = 0.8
 """Of what is free, so much is planned with: other programs move, and estimates err."""
@@ -35,9 +37,18 @@ class ModelShape:
     intermediate: int
     attention_width: int
     """Heads times head width, queries, keys and values together."""
+    key_width: int
+    """Of the keys alone."""
     vocabulary: int
     context: int
     """Most positions the model knows."""
+
+    @property
+    def linear_parameters(self) -> int:
+        """Of the layers' products, a gated feed-forward assumed; without embedding and head."""
+        queries = self.attention_width - 2 * self.key_width
+        attention = self.hidden * (self.attention_width + queries)
+        return self.layers * (attention + 3 * self.hidden * self.intermediate)
 
     @classmethod
     def of(cls, config: Any, parameters: int) -> ModelShape:
@@ -56,6 +67,7 @@ class ModelShape:
             hidden=hidden,
             intermediate=int(_attribute(text, "intermediate_size") or _attribute(text, "n_inner") or 4 * hidden),
             attention_width=(heads + 2 * key_heads) * head_width,
+            key_width=key_heads * head_width,
             vocabulary=int(_size(text, "vocab_size")),
             context=int(_attribute(text, "max_position_embeddings") or _attribute(text, "n_positions") or 2**20),
         )
@@ -80,11 +92,24 @@ class Trained:
     is_adapter: bool
     low_precision: bool
     """Computed in bfloat16; what is trained has float32 master weights all the same."""
+    is_quantized: bool = False
+    """The base's linear layers, but for the head, are in 4 bits."""
 
     @property
     def weight_bytes_factor(self) -> int:
         """Bytes of each of the model's own weights: a frozen base follows the compute type."""
         return 2 if self.is_adapter and self.low_precision else _BYTES
+
+    def weight_bytes(self, shape: ModelShape) -> int:
+        """Of model and adapter while it is trained."""
+        packed = shape.linear_parameters if self.is_quantized else 0
+        own = (shape.parameters - packed) * self.weight_bytes_factor + math.ceil(packed * _NF4_BYTES)
+        return own + (self.parameters * _BYTES if self.is_adapter else 0)
+
+    def loading_bytes(self, shape: ModelShape) -> int:
+        """Of the model while it is read: in float32, and beside it in the type that it is computed in."""
+        lowered = self.is_adapter and self.low_precision
+        return shape.parameters * _BYTES + (self.weight_bytes(shape) if lowered or self.is_quantized else 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,17 +288,20 @@ def memory_need(
     gradient_checkpointing: bool,
     costs: Costs | None = None,
     libraries_bytes: int = LIBRARIES_BYTES,
+    lanes: int = 1,
 ) -> MemoryNeed:
-    """Return what training with these micro-batches needs at its peak; loading needs the weights in float32."""
+    """Return what training with these micro-batches needs at its peak, or loading if that needs more.
+
+    ``lanes``: threads that take rows of a step, each with gradients of its own until they are added up.
+    """
     costs = costs or memory_costs(shape, trained)
     if gradient_checkpointing:
         costs = costs.recomputed(kept_bytes_per_token(shape, trained))
     activations = math.ceil(max((costs.of(batch) for batch in batches), default=0.0))
-    weights = shape.parameters * trained.weight_bytes_factor
-    weights += trained.parameters * (_BYTES if trained.is_adapter else 0)
-    optimizer = optimizer_bytes(trained.parameters)
+    weights = trained.weight_bytes(shape)
+    optimizer = optimizer_bytes(trained.parameters) + (lanes - 1) * _BYTES * trained.parameters
     training = libraries_bytes + weights + optimizer + activations
-    loading = libraries_bytes + shape.parameters * _BYTES
+    loading = libraries_bytes + trained.loading_bytes(shape)
     return MemoryNeed(libraries_bytes, weights, optimizer, activations, max(training, loading))
 
 

@@ -13,9 +13,6 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor
 
-_TOKENS = 96
-"""Fewer in a lane are not worth one: the products of so few read the weights more than they compute."""
-
 
 class WithLoss(Protocol):
     @property
@@ -50,11 +47,6 @@ class Lanes:
     def _gradients(self, compute: Callable[[], S]) -> tuple[S, Sequence[Tensor | None]]:
         share = compute()
         return share, torch.autograd.grad(share.loss, self._parameters, allow_unused=True)
-
-
-def lane_count(*, threads: int, tokens_per_step: float) -> int:
-    """Return into how many lanes the threads of a processor go for steps of so many tokens."""
-    return max(min(threads, int(tokens_per_step // _TOKENS)), 1)
 
 
 def _settle(pool: ThreadPoolExecutor, count: int) -> None:

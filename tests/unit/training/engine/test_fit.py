@@ -24,6 +24,7 @@ SMOLLM2_135M = ModelShape(
     hidden=576,
     intermediate=1536,
     attention_width=(9 + 2 * 3) * 64,
+    key_width=3 * 64,
     vocabulary=49_152,
     context=8192,
 )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from terakoya.training.engine.batching import lanes_of
-from terakoya.training.engine.lanes import Lanes, lane_count
+from terakoya.training.engine.batching import lane_count, lanes_of
+from terakoya.training.engine.lanes import Lanes
 
 
 @dataclass
