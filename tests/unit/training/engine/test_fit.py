@@ -103,4 +103,14 @@ def test_a_run_needs_what_its_parts_need() -> None:
     tiny = BatchShape(rows=1, tokens=1, labels=1, longest=1)
     adapter = Trained(1000, is_adapter=True, low_precision=True)
     loading = memory_need(SMOLLM2_135M, adapter, [tiny], gradient_checkpointing=False)
-    assert loading.peak == loading.libraries + 4 * SMOLLM2_135M.parameters  # opened in float32 before it is cast
+    # Opened in float32, and both are there while it is cast.
+    assert loading.peak == loading.libraries + 4 * SMOLLM2_135M.parameters + loading.weights
+    two = memory_need(SMOLLM2_135M, full, [batch], gradient_checkpointing=False, lanes=2)
+    assert two.peak - need.peak == 4 * SMOLLM2_135M.parameters  # the second thread's gradients
+
+
+def test_four_bits_are_counted_where_they_are() -> None:
+    assert SMOLLM2_135M.linear_parameters == 30 * (2 * 576 * 576 + 2 * 192 * 576 + 3 * 576 * 1536)
+    trained = Trained(1000, is_adapter=True, low_precision=True, is_quantized=True)
+    rest = SMOLLM2_135M.parameters - SMOLLM2_135M.linear_parameters
+    assert trained.weight_bytes(SMOLLM2_135M) == pytest.approx(2 * rest + 0.516 * 106_168_320 + 4000, rel=1e-3)
