@@ -13,6 +13,7 @@ from typing import Any
 from tests.unit.rag.indexing.tokenizer import small_tokenizer
 
 from rag_stand_ins import DIMENSION, WordEmbedder
+from terakoya.domain.document_ports import VectorStore
 from terakoya.domain.documents import DocumentInfo
 from terakoya.domain.ports import InlineWork
 from terakoya.domain.tasks import NewModel, TaskKind
@@ -39,7 +40,7 @@ EMBEDDER = "words"
 class DocumentHouse:
     """As ``bootstrap`` joins it. Made anew on the same folder it is the next web process."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, store: VectorStore | None = None) -> None:
         self.data_dir = DataDir(root).create()
         self.engine = open_database(self.data_dir)
         self.rows = SqlDocumentRepository(self.engine, self.data_dir)
@@ -47,7 +48,7 @@ class DocumentHouse:
         self.models = SqlModelRepository(self.engine, self.data_dir)
         self.event_log = FileEventLog(self.data_dir)
         self.queue = TaskService(self.tasks, self.event_log, self.data_dir)
-        self.store = EdgeVectorStore(self.data_dir.index)
+        self.store = store or EdgeVectorStore(self.data_dir.index)
         self.embedder = WordEmbedder()
         self.keeper = IndexKeeper(self.rows, self.store)
         self.retriever = Retriever(
@@ -137,7 +138,7 @@ async def parse_here(
     return await asyncio.to_thread(reader.read, path, title=title, filename=filename)
 
 
-def document_house(tmp_path: Path) -> DocumentHouse:
-    house = DocumentHouse(tmp_path / "data")
+def document_house(tmp_path: Path, store: VectorStore | None = None) -> DocumentHouse:
+    house = DocumentHouse(tmp_path / "data", store)
     house.register_embedder(tmp_path / "embedder")
     return house

@@ -20,8 +20,10 @@ from terakoya.models.hub import HubAccess
 from terakoya.models.routing import RoutedClient
 from terakoya.models.service import ModelService
 from terakoya.rag.app import RAGApplication
+from terakoya.rag.archive_service import ArchiveService
 from terakoya.rag.evaluation.evaluator import Evaluator
 from terakoya.rag.evaluation.service import EvaluationService
+from terakoya.rag.indexing.archives import ArchiveLimits
 from terakoya.rag.indexing.index_keeper import IndexKeeper
 from terakoya.rag.indexing.indexer import Indexer, ParseLimits
 from terakoya.rag.indexing.parse_child import ParseChildren
@@ -73,6 +75,7 @@ class Container:
     plans: PlanService
     documents: DocumentService
     index_keeper: IndexKeeper
+    archives: ArchiveService
     parse_children: ParseChildren
     rag: RAGApplication
     evaluations: EvaluationService
@@ -155,6 +158,14 @@ def build_container(settings: Settings) -> Container:
         embedder=settings.embedder,
     )
     parse_children = ParseChildren(data_dir.uploads)
+    archives = ArchiveService(
+        documents,
+        parse_children,
+        work_dir=data_dir.uploads,
+        limits=ArchiveLimits(settings.archive_limit_bytes, settings.document_limit_bytes),
+        timeout_seconds=settings.parse_timeout_seconds,
+        memory_bytes=settings.parse_memory_bytes,
+    )
     indexer = Indexer(
         documents=document_rows,
         embedder=embedder,
@@ -238,6 +249,7 @@ def build_container(settings: Settings) -> Container:
         plans=plans,
         documents=documents,
         index_keeper=index_keeper,
+        archives=archives,
         parse_children=parse_children,
         rag=rag,
         evaluations=evaluations,

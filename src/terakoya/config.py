@@ -87,6 +87,8 @@ class Settings(BaseSettings):
     """The model server is stopped after so long without a request."""
     generation_timeout_seconds: float = Field(default=120.0, gt=0)
     document_limit_bytes: int = Field(default=200_000_000, ge=1)
+    archive_limit_bytes: int = Field(default=2 * GIB, ge=1)
+    """An archive of documents, and all that it unpacks to."""
     embedder: str = Field(default="multilingual-e5-small-q4", min_length=1, max_length=100)
     """The registered model that new collections are pinned to."""
     qdrant_url: str | None = Field(default=None, max_length=2000)

@@ -14,6 +14,7 @@ from terakoya.config import Settings
 from terakoya.data.service import DatasetService
 from terakoya.models.service import ModelService
 from terakoya.rag.app import RAGApplication
+from terakoya.rag.archive_service import ArchiveService
 from terakoya.rag.evaluation.service import EvaluationService
 from terakoya.rag.service import DocumentService
 from terakoya.tasks.service import TaskService
@@ -61,6 +62,10 @@ def get_documents(container: ContainerDep) -> DocumentService:
     return container.documents
 
 
+def get_archives(container: ContainerDep) -> ArchiveService:
+    return container.archives
+
+
 def get_rag_app(container: ContainerDep) -> RAGApplication:
     return container.rag
 
@@ -78,6 +83,7 @@ Datasets = Annotated[DatasetService, Depends(get_datasets)]
 Models = Annotated[ModelService, Depends(get_models)]
 Documents = Annotated[DocumentService, Depends(get_documents)]
 Evaluations = Annotated[EvaluationService, Depends(get_evaluations)]
+Archives = Annotated[ArchiveService, Depends(get_archives)]
 RAG = Annotated[RAGApplication, Depends(get_rag_app)]
 
 

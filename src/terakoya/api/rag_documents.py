@@ -8,16 +8,21 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import FileResponse
 
-from terakoya.api.dependencies import ContainerDep, Documents, Limit
+from terakoya.api.dependencies import Archives, ContainerDep, Documents, Limit
 from terakoya.api.schemas.rag_documents import (
+    ArchiveAccepted,
+    ArchiveEntry,
     CollectionChange,
     CollectionList,
     CollectionView,
+    DeletedView,
     DocumentAccepted,
     DocumentList,
     DocumentView,
+    FilesOfFolder,
     NewCollection,
     TextView,
+    UnchangedFiles,
 )
 from terakoya.api.schemas.tasks import TaskAccepted
 from terakoya.api.uploads import Upload, received_form
@@ -28,7 +33,7 @@ from terakoya.rag.service import MAX_TEXT_CHARACTERS
 router = APIRouter(tags=["documents"])
 
 MAX_COLLECTION_CHARACTERS = 200
-_FIELDS = frozenset({"collection", "title"})
+_FIELDS = frozenset({"collection", "title", "path", "replaces"})
 _FORM = {
     "requestBody": {
         "required": True,
@@ -41,6 +46,28 @@ _FORM = {
                         "file": {"type": "string", "format": "binary"},
                         "collection": {"type": "string", "default": DEFAULT_COLLECTION},
                         "title": {"type": "string"},
+                        "path": {
+                            "type": "string",
+                            "description": "path in the folder it comes from; other content from there is replaced",
+                        },
+                        "replaces": {"type": "string", "description": "id of the document that it is to replace"},
+                    },
+                }
+            }
+        },
+    }
+}
+_ARCHIVE_FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "string", "format": "binary"},
+                        "collection": {"type": "string", "default": DEFAULT_COLLECTION},
                     },
                 }
             }
@@ -91,26 +118,54 @@ async def add_document(
 ) -> DocumentAccepted:
     """Add a file: PDF, Word, PowerPoint, Excel, CSV, JSON, HTML, Markdown or text.
 
-    The same file again is the same document (200).
+    The same file again is the same document (200). With ``path``, other content from the same path is the document's
+    next version; with ``replaces``, the named document's: the former one is asked until the new one is ready.
     """
     limit = container.settings.document_limit_bytes
     async with received_form(request, container.data_dir.uploads, limit) as upload:
-        collection = _collection_of(upload)
+        collection = _collection_of(upload, _FIELDS)
+        fields = upload.fields
         added = await run_sync(
             lambda: documents.add(
-                upload.path, collection=collection, filename=upload.filename, title=upload.fields.get("title")
+                upload.path,
+                collection=collection,
+                filename=upload.filename,
+                title=fields.get("title"),
+                source=fields.get("path") or None,
+                replaces=fields.get("replaces") or None,
             )
         )
     response.status_code = 200 if added.is_duplicate else 202
-    document = added.document
-    return DocumentAccepted(document_id=document.id, task_id=document.task_id, duplicate=added.is_duplicate)
+    return DocumentAccepted.of(added)
+
+
+@router.post("/rag/documents/unchanged")
+def find_unchanged(body: FilesOfFolder, documents: Documents) -> UnchangedFiles:
+    """Tell which files of a folder the collection holds already, so that only the others need to be sent."""
+    files = [(file.path, file.sha256) for file in body.files]
+    return UnchangedFiles(document_ids=list(documents.unchanged(body.collection, files)))
+
+
+@router.post("/rag/archives", status_code=202, openapi_extra=_ARCHIVE_FORM)
+async def add_archive(request: Request, container: ContainerDep, archives: Archives) -> ArchiveAccepted:
+    """Add every document of a ZIP or tar.gz archive, each with a task of its own, and tell what became of each entry.
+
+    An archive with names that lead out of it, too many entries or too much content is refused whole.
+    """
+    limit = container.settings.archive_limit_bytes
+    async with received_form(request, container.data_dir.uploads, limit) as upload:
+        collection = _collection_of(upload, frozenset({"collection"}))
+        added = await archives.add(upload.path, collection=collection, filename=upload.filename or "")
+    return ArchiveAccepted(entries=[ArchiveEntry.of(one) for one in added])
 
 
 @router.get("/rag/documents")
-def list_documents(documents: Documents, collection: Collection = None, limit: Limit = 1000) -> DocumentList:
-    """Newest first; of every collection unless one is named."""
+def list_documents(
+    documents: Documents, collection: Collection = None, limit: Limit = 1000, replaced: bool = False
+) -> DocumentList:
+    """Newest first; of every collection unless one is named; with ``replaced``, former versions too."""
     names = {info.id: info.name for info in documents.list_collections()}
-    found = documents.list(collection, limit=limit)
+    found = documents.list(collection, limit=limit, replaced=replaced)
     return DocumentList(documents=[DocumentView.of(info, names.get(info.collection_id, "")) for info in found])
 
 
@@ -120,10 +175,21 @@ def get_document(document_id: str, documents: Documents) -> DocumentView:
     return DocumentView.of(info, documents.get_collection(info.collection_id).name)
 
 
-@router.delete("/rag/documents/{document_id}", status_code=204)
-async def delete_document(document_id: str, documents: Documents) -> None:
-    """Delete its file, text, passages and vectors."""
-    await documents.delete(document_id)
+@router.get("/rag/documents/{document_id}/versions")
+def list_versions(document_id: str, documents: Documents) -> DocumentList:
+    """Every version of a document, newest first."""
+    found = documents.versions(document_id)
+    name = documents.get_collection(found[0].collection_id).name
+    return DocumentList(documents=[DocumentView.of(info, name) for info in found])
+
+
+@router.delete("/rag/documents/{document_id}")
+async def delete_document(document_id: str, documents: Documents) -> DeletedView:
+    """Delete its file, text, passages and vectors, with those of the versions before it; the answer is the receipt.
+
+    A version that has been replaced, or is not ready yet, is deleted alone.
+    """
+    return DeletedView.model_validate(await documents.delete(document_id))
 
 
 @router.get("/rag/documents/{document_id}/text")
@@ -146,12 +212,10 @@ def get_file(document_id: str, documents: Documents) -> FileResponse:
     return FileResponse(path, filename=info.filename, media_type="application/octet-stream")
 
 
-def _collection_of(upload: Upload) -> str:
+def _collection_of(upload: Upload, known: frozenset[str]) -> str:
     """Raises: InvalidConfig for fields that are not known, and for a name that none can have."""
-    if unknown := sorted(set(upload.fields) - _FIELDS):
-        raise InvalidConfig(
-            f"unknown form fields {unknown!r}; known are 'file', {', '.join(map(repr, sorted(_FIELDS)))}"
-        )
+    if unknown := sorted(set(upload.fields) - known):
+        raise InvalidConfig(f"unknown form fields {unknown!r}; known are 'file', {', '.join(map(repr, sorted(known)))}")
     collection = upload.fields.get("collection", "").strip() or DEFAULT_COLLECTION
     if len(collection) > MAX_COLLECTION_CHARACTERS:
         raise InvalidConfig(

@@ -1,15 +1,13 @@
-"""``terakoya documents``: what the server answers from. Files go up one after the other and are indexed by the server,
-some at a time; each is shown until it is ready.
-"""
+"""``terakoya documents``: what the server answers from."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from terakoya.cli.document_adding import status_word
 from terakoya.cli.output import (
     JsonOption,
     YesOption,
@@ -18,14 +16,10 @@ from terakoya.cli.output import (
     print_json,
     print_table,
     remark,
-    say,
     size_text,
 )
-from terakoya.cli.texts import _, explain, shared
-from terakoya.exceptions import AppException, InvalidConfig, StorageFull, Unauthorized, Unavailable, UnreadableDocument
-
-if TYPE_CHECKING:
-    from terakoya.client.client import Client
+from terakoya.cli.texts import _
+from terakoya.exceptions import InvalidConfig
 
 FAILED = 1
 app = typer.Typer(help=_("Documents to ask."), no_args_is_help=True, rich_markup_mode=None)
@@ -35,33 +29,88 @@ CollectionOption = Annotated[str, typer.Option(help=_("Name or id of the collect
 
 @app.command(
     "add",
-    help=_("Add files (PDF, Word, PowerPoint, Excel, CSV, JSON, HTML, Markdown, text), or all of them in a folder."),
+    help=_(
+        "Add files (PDF, Word, PowerPoint, Excel, CSV, JSON, HTML, Markdown, text), all in a folder, or in an archive."
+    ),
 )
 def add(
-    paths: Annotated[list[Path], typer.Argument(help=_("Files and folders."), show_default=False)],
+    paths: Annotated[
+        list[Path], typer.Argument(help=_("Files, folders, and archives (.zip, .tar.gz)."), show_default=False)
+    ],
     collection: CollectionOption = "default",
     title: Annotated[str | None, typer.Option(help=_("Title of a single file; by default its own."))] = None,
     wait: Annotated[bool, typer.Option("--wait/--no-wait", help=_("Stay until they can be asked."))] = True,
     json_output: JsonOption = False,
 ) -> None:
     from terakoya.cli.connection import connect
+    from terakoya.cli.document_adding import Adding, say_summary
+    from terakoya.cli.document_files import files_to_add
 
-    files = list(_files(paths))
-    if title is not None and len(files) != 1:
-        raise InvalidConfig(f"--title is of one file; got {len(files)} files")
+    found = files_to_add(paths)
+    if title is not None and (len(found.files) != 1 or found.archives):
+        raise InvalidConfig(f"--title is of one file; got {len(found.files) + len(found.archives)} files")
     with connect() as connection:
-        client = connection.client
-        sent = [_sent(client, path, collection=collection, title=title) for path in files]
-        accepted = [one for one in sent if "document_id" in one]
+        adding = Adding(connection.client, collection=collection)
+        adding.send(found, title=title, replaces=None)
         if wait:
-            for one in accepted:
-                one |= _ready(client, one)
-        elif accepted and connection.is_temporary:
+            adding.wait()
+        elif adding.accepted and connection.is_temporary:
             remark(_("The server of this command stops now; the next one goes on with these documents."))
+    summary = adding.summary(found.passed_over)
     if json_wanted():
-        print_json({"documents": sent})
-    if any(one["status"] in ("failed", "refused") for one in sent):
+        print_json({"documents": adding.results, "summary": summary})
+    elif len(adding.results) + found.passed_over > 1:
+        say_summary(summary)
+    if adding.has_failed:
         raise typer.Exit(FAILED)
+
+
+@app.command("replace", help=_("Put a new version in a document's place; the former one stays listed."))
+def replace(
+    document: DocumentArgument,
+    file: Annotated[Path, typer.Argument(help=_("The new version."), show_default=False)],
+    wait: Annotated[bool, typer.Option("--wait/--no-wait", help=_("Stay until it can be asked."))] = True,
+    json_output: JsonOption = False,
+) -> None:
+    from terakoya.cli.connection import connect
+    from terakoya.cli.document_adding import Adding
+    from terakoya.cli.document_files import FilesToAdd, FileToAdd
+
+    with connect() as connection:
+        adding = Adding(connection.client, collection="")
+        adding.send(FilesToAdd([FileToAdd(file)]), title=None, replaces=document)
+        if wait:
+            adding.wait()
+    if json_wanted():
+        print_json(adding.results[0])
+    if adding.has_failed:
+        raise typer.Exit(FAILED)
+
+
+@app.command("versions", help=_("List the versions of a document."))
+def versions(document: DocumentArgument, json_output: JsonOption = False) -> None:
+    from terakoya.cli.connection import connect
+
+    with connect() as connection:
+        found = connection.client.documents.versions(document)
+    if json_wanted():
+        print_json({"documents": found})
+        return
+    print_table(
+        (_("version"), _("id"), _("status"), _("added"), _("file"), _("size")),
+        [
+            (
+                info["version"],
+                info["id"],
+                status_word(info["status"]),
+                info["created_at"][:16].replace("T", " "),
+                info["filename"],
+                size_text(info["size_bytes"]),
+            )
+            for info in found
+        ],
+        empty="",
+    )
 
 
 @app.command("list", help=_("List documents."))
@@ -83,7 +132,7 @@ def list_documents(
                 document["id"],
                 document["title"],
                 document["collection"],
-                _status(document["status"]),
+                status_word(document["status"]),
                 f"{document['passages']:,}",
                 size_text(document["size_bytes"]),
             )
@@ -110,15 +159,17 @@ def delete(
 ) -> None:
     from terakoya.cli.connection import connect
 
+    receipts: list[dict[str, Any]] = []
     with connect() as connection:
         found = [connection.client.documents.get(document) for document in documents]
         for info in found:
             if not yes:
                 typer.confirm(_("Delete document %(title)s?", title=info["title"]), abort=True, err=True)
-            connection.client.documents.delete(info["id"])
+            receipts.append(connection.client.documents.delete(info["id"]))
             remark(_("Deleted %(name)s.", name=info["title"]))
+            remark(_receipt_text(receipts[-1]))
     if json_wanted():
-        print_json({"deleted": [info["id"] for info in found]})
+        print_json({"deleted": [info["id"] for info in found], "receipts": receipts})
 
 
 @app.command("rebuild", help=_("Make a collection's search index anew from the database."))
@@ -166,73 +217,15 @@ def collections(
     )
 
 
-def _files(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield files as they are named, and those of a folder that can be read, in order.
-
-    Raises: UnreadableDocument if a path is not there, or a folder holds none.
-    """
-    from terakoya.rag.indexing.parsers import known_suffixes
-
-    for path in paths:
-        if path.is_file():
-            yield path
-            continue
-        if not path.is_dir():
-            raise UnreadableDocument(f"there is no file or folder {str(path)!r}")
-        suffixes = known_suffixes()
-        found = sorted(file for file in path.rglob("*") if file.suffix.lower() in suffixes and file.is_file())
-        if not found:
-            raise UnreadableDocument(f"the folder {str(path)!r} holds no file of these types: {', '.join(suffixes)}")
-        yield from found
-
-
-def _sent(client: Client, path: Path, *, collection: str, title: str | None) -> dict[str, Any]:
-    """Send one file; one that is not taken does not keep the others. Raises: what will happen to the others too."""
-    remark(_("Sending %(name)s ...", name=path.name))
-    try:
-        accepted = client.documents.add(path, collection=collection, title=title)
-    except (Unavailable, Unauthorized, StorageFull):
-        raise
-    except AppException as error:
-        if error.status == 404:
-            raise
-        remark(_("%(name)s: %(error)s", name=path.name, error=explain("error", error.code, error)))
-        return {"file": str(path), "status": "refused", "error": str(error), "error_code": error.code}
-    if accepted["duplicate"]:
-        remark(_("%(name)s is there already.", name=path.name))
-    return {"file": str(path), "status": "queued"} | accepted
-
-
-def _ready(client: Client, accepted: dict[str, Any]) -> dict[str, Any]:
-    """Show a document until its task has ended, then what became of it."""
-    from terakoya.cli.progress import show_events
-
-    document = client.documents.get(accepted["document_id"])
-    if document["status"] in ("queued", "indexing") and document["task_id"]:
-        remark(document["filename"])
-        events = client.watch(document["task_id"])
-        if json_wanted():
-            for _event in events:
-                pass
-        else:
-            show_events(events)
-        document = client.documents.get(document["id"])
-    if not json_wanted():
-        _say_result(document)
-    return {name: document[name] for name in ("status", "title", "passages", "error", "error_code")}
-
-
-def _say_result(document: dict[str, Any]) -> None:
-    if document["status"] == "ready":
-        say(_("%(title)s: %(passages)s passages, id %(id)s", **document))
-    else:
-        reason = explain("error", document["error_code"] or "", document["error"] or _status(document["status"]))
-        say(_("%(name)s: %(error)s", name=document["filename"], error=reason))
-    for notice in document["notices"]:
-        remark(f"  {notice}")
-
-
-def _status(status: str) -> str:
-    """Return the word for a document's status; those it shares with tasks are in the pages' catalogue."""
-    own = {"indexing": _("indexing"), "ready": _("ready")}
-    return own.get(status) or shared(f"state.{status}")
+def _receipt_text(receipt: dict[str, Any]) -> str:
+    vectors = "?" if receipt["vectors"] is None else f"{receipt['vectors']:,}"
+    text = _(
+        "  %(files)s files (%(size)s), %(characters)s characters of text, %(passages)s passages, %(vectors)s vectors",
+        files=receipt["files"],
+        size=size_text(receipt["file_bytes"]),
+        characters=f"{receipt['characters']:,}",
+        passages=f"{receipt['passages']:,}",
+        vectors=vectors,
+    )
+    later = _("; the search index is cleared once it can be reached, no search finds any of it")
+    return text if receipt["index_cleared"] else text + later

@@ -338,36 +338,74 @@ class Evaluations(_Resource):
 
 
 class Documents(_Resource):
-    def list(self, *, collection: str | None = None) -> Objects:
-        """Newest first; of every collection unless one is named."""
-        params = {} if collection is None else {"collection": collection}
+    def list(self, *, collection: str | None = None, replaced: bool = False) -> Objects:
+        """Newest first; of every collection unless one is named; with ``replaced``, former versions too."""
+        params = ({} if collection is None else {"collection": collection}) | ({"replaced": "true"} if replaced else {})
         return self._objects("/rag/documents", "documents", params=params)
+
+    def versions(self, document_id: str) -> Objects:
+        """Newest first."""
+        return self._objects(f"/rag/documents/{_part(document_id)}/versions", "documents")
 
     def get(self, document_id: str) -> Json:
         return self._object("GET", f"/rag/documents/{_part(document_id)}")
 
-    def add(self, path: str | Path, *, collection: str | None = None, title: str | None = None) -> Json:
-        """Stream a file to the server, which indexes it in the background: ``document_id``, ``task_id``, and whether
-        it is a ``duplicate`` of one that is there.
+    def add(
+        self,
+        path: str | Path,
+        *,
+        collection: str | None = None,
+        title: str | None = None,
+        source: str | None = None,
+        replaces: str | None = None,
+    ) -> Json:
+        """Stream a file to the server, which indexes it in the background: ``document_id``, ``task_id``, whether it is
+        a ``duplicate`` of one that is there, and which document it ``replaces`` once it is ready. ``source``: its path
+        in the folder it comes from; other content from there is replaced.
 
-        Raises: UnreadableDocument for a type that is not read; CollectionNotFound.
+        Raises: UnreadableDocument for a type that is not read; CollectionNotFound; DocumentNotFound.
         """
-        path = Path(path)
-        if not path.is_file():
-            raise UnreadableDocument(f"there is no file {str(path)!r}")
-        fields = {name: value for name, value in (("collection", collection), ("title", title)) if value}
+        path = _existing(path)
+        fields = {"collection": collection, "title": title, "path": source, "replaces": replaces}
+        return self._send("/rag/documents", path, fields)
+
+    def add_archive(self, path: str | Path, *, collection: str | None = None) -> Objects:
+        """Send a ZIP or tar.gz archive; return what became of each entry. Raises: UnreadableDocument if it is refused
+        whole; CollectionNotFound.
+        """
+        answer = self._send("/rag/archives", _existing(path), {"collection": collection})
+        return cast(Objects, answer["entries"])
+
+    def unchanged(self, files: Sequence[tuple[str, str]], *, collection: str | None = None) -> Sequence[str | None]:
+        """Return for each (path in its folder, SHA-256) the id of the document that has it, None if it is to be sent;
+        at most 1,000 at once.
+        """
+        body: Json = {"files": [{"path": path, "sha256": sha256} for path, sha256 in files]}
+        body |= {} if collection is None else {"collection": collection}
+        answer = self._object("POST", "/rag/documents/unchanged", json=body)
+        return cast("Sequence[str | None]", answer["document_ids"])
+
+    def _send(self, address: str, path: Path, fields: Mapping[str, str | None]) -> Json:
+        given = {name: value for name, value in fields.items() if value}
         with path.open("rb") as stream:
-            return self._object(
-                "POST", "/rag/documents", files={"file": (path.name, stream)}, data=fields, timeout=UNHURRIED
-            )
+            return self._object("POST", address, files={"file": (path.name, stream)}, data=given, timeout=UNHURRIED)
 
     def text(self, document_id: str, *, start: int = 0, end: int | None = None) -> Json:
         """A piece of the stored text as ``text``, ``start``, ``end``; ``characters`` is the length of the whole."""
         params = {"start": start} | ({} if end is None else {"end": end})
         return self._object("GET", f"/rag/documents/{_part(document_id)}/text", params=params)
 
-    def delete(self, document_id: str) -> None:
-        self._transport.request("DELETE", f"/rag/documents/{_part(document_id)}")
+    def delete(self, document_id: str) -> Json:
+        """Delete it with the versions before it; return the receipt of what was removed."""
+        return self._object("DELETE", f"/rag/documents/{_part(document_id)}")
+
+
+def _existing(path: str | Path) -> Path:
+    """Raises: UnreadableDocument."""
+    path = Path(path)
+    if not path.is_file():
+        raise UnreadableDocument(f"there is no file {str(path)!r}")
+    return path
 
 
 def _part(text: str) -> str:

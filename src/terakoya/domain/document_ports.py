@@ -59,22 +59,44 @@ class DocumentRepository(Protocol):
     # -- documents --
 
     def add_document(
-        self, collection_id: str, upload: Path, *, title: str, filename: str, parser: str, content_sha256: str
+        self,
+        collection_id: str,
+        upload: Path,
+        *,
+        title: str,
+        filename: str,
+        parser: str,
+        content_sha256: str,
+        source: str | None = None,
+        replaces: DocumentInfo | None = None,
     ) -> DocumentInfo:
-        """Move the upload into the store and add its row, both on disk when this returns; status "queued".
+        """Move the upload into the store and add its row, both on disk when this returns; status "queued". What it
+        ``replaces`` stays as it is until this one is ready.
 
         Raises: Conflict if the collection holds a document of the same bytes; CollectionNotFound.
         """
         ...
 
-    def find_duplicate(self, collection_id: str, content_sha256: str) -> DocumentInfo | None: ...
+    def find_duplicate(self, collection_id: str, content_sha256: str) -> DocumentInfo | None:
+        """One that was not replaced."""
+        ...
+
+    def find_source(self, collection_id: str, source: str) -> DocumentInfo | None:
+        """The newest version of what came from there, whatever its state."""
+        ...
+
+    def versions(self, document_id: str) -> Sequence[DocumentInfo]:
+        """It and those before and after it, newest first. Raises: DocumentNotFound."""
+        ...
 
     def find_document(self, document_id: str) -> DocumentInfo:
         """Raises: DocumentNotFound."""
         ...
 
-    def list_documents(self, collection_id: str | None = None, *, limit: int = 1000) -> Sequence[DocumentInfo]:
-        """Newest first."""
+    def list_documents(
+        self, collection_id: str | None = None, *, limit: int = 1000, replaced: bool = False
+    ) -> Sequence[DocumentInfo]:
+        """Newest first; ``replaced``: those as well that have a newer version."""
         ...
 
     def unfinished_documents(self) -> Sequence[DocumentInfo]:
@@ -105,6 +127,7 @@ class DocumentRepository(Protocol):
         pages: int | None,
         notices: Sequence[str],
         passages: Sequence[tuple[Passage, Terms]],
+        recognised: Sequence[tuple[int, float]] = (),
     ) -> None:
         """Replace whatever an earlier attempt stored. ``title``: found in the document, used if none was given.
 
@@ -120,8 +143,10 @@ class DocumentRepository(Protocol):
         """By passage id; ids that are gone are ignored."""
         ...
 
-    def set_ready(self, document_id: str) -> None:
-        """Once every passage is in the index. Raises: DocumentNotFound."""
+    def set_ready(self, document_id: str) -> Sequence[str]:
+        """Once every passage is in the index. The versions before it are replaced at the same moment: their passages
+        go, and their points are noted to be removed. Return their ids. Raises: DocumentNotFound.
+        """
         ...
 
     def delete_document(self, document_id: str) -> None:

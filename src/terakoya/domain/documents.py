@@ -29,6 +29,8 @@ class DocumentStatus(StrEnum):
     INDEXING = "indexing"
     READY = "ready"
     FAILED = "failed"
+    REPLACED = "replaced"
+    """A newer version is asked instead; its file and text are kept."""
 
 
 class Language(StrEnum):
@@ -63,7 +65,7 @@ class DocumentInfo:
     filename: str
     """As the person called it: a label, never a path."""
     parser: str
-    """Row of the parsers' table: "plain", "markdown", "html", "pdf"."""
+    """Row of the parsers' table: "plain", "markdown", "pdf", "docx", ..."""
     size_bytes: int
     content_sha256: str
     version: int
@@ -79,6 +81,34 @@ class DocumentInfo:
     passages: int = 0
     notices: tuple[str, ...] = ()
     """What was converted or left out on the way in, in words."""
+    source: str | None = None
+    """Path in the folder or archive it came from: the same path with other content is its next version."""
+    replaces_id: str | None = None
+    """The version before it."""
+    replaced_by_id: str | None = None
+    recognised: tuple[tuple[int, float], ...] = ()
+    """(page, confidence in percent) of pages that were read by text recognition."""
+
+
+@dataclass(frozen=True, slots=True)
+class Deleted:
+    """What was removed with a document, and where."""
+
+    document_id: str
+    title: str
+    versions: tuple[int, ...]
+    """Of the document itself and of those before it that went with it, newest first."""
+    files: int
+    file_bytes: int
+    characters: int
+    """Of stored text."""
+    passages: int
+    """Rows with their text, terms and embedding."""
+    vectors: int | None
+    """Points in the vector index; None if it could not be asked."""
+    index_cleared: bool
+    """Whether the index holds none of it any more; else it is noted, and done once the index is there. No search
+    finds any of it either way."""
 
 
 @dataclass(frozen=True, slots=True)

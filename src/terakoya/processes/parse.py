@@ -1,14 +1,16 @@
 """Entry point: a server that forks a child for each uploaded file. The child holds nothing, can reach nothing and may
 be killed; the server opens dictionary and tokenizer once, for all of them, and never an upload.
 
-Requests are lines of JSON on standard input: ``{"job", "directory", "result", "log", ...}`` starts a child,
-``{"kill": job}`` ends one. ``{"job", "code"}`` on standard output says how a child ended. The server ends with its
-input. A child's result and log are files in its directory; whatever a parser prints itself goes into the log.
+Requests are lines of JSON on standard input: ``{"job", "directory", "result", "log", ...}`` starts a child, which
+parses a file or, without a tokenizer, unpacks an archive; ``{"kill": job}`` ends one. ``{"job", "code"}`` on standard
+output says how a child ended. The server ends with its input. A child's result and log are files in its directory;
+whatever a parser prints itself goes into the log.
 """
 
 from __future__ import annotations
 
 import contextlib
+import errno
 import gc
 import json
 import os
@@ -19,7 +21,7 @@ import traceback
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, NoReturn
 
-from terakoya.exceptions import AppException, UnreadableDocument
+from terakoya.exceptions import AppException, StorageFull, UnreadableDocument
 from terakoya.security.confinement import (
     die_first,
     die_with_parent,
@@ -93,7 +95,7 @@ class ForkServer:
 
     def _start(self, request: dict[str, Any]) -> None:
         try:
-            tokenizer = self._opened(request["tokenizer"])
+            tokenizer = None if request["tokenizer"] is None else self._opened(request["tokenizer"])
         except AppException as error:
             from terakoya.rag.indexing.parse_result import write_error
 
@@ -141,7 +143,7 @@ def _kill(process: int) -> None:
             kill(process, signal.SIGKILL)
 
 
-def _be_a_child(request: dict[str, Any], tokenizer: Tokenizer, server: int) -> NoReturn:
+def _be_a_child(request: dict[str, Any], tokenizer: Tokenizer | None, server: int) -> NoReturn:
     code: int | str | None = 1
     try:
         os.setsid()
@@ -153,7 +155,10 @@ def _be_a_child(request: dict[str, Any], tokenizer: Tokenizer, server: int) -> N
         leave_network()
         die_with_parent(server)  # last: a change of credentials may undo it
         with Path(request["result"]).open("wb") as result:
-            _parse(request, tokenizer, result)
+            if tokenizer is None:
+                _unpack(request, result)
+            else:
+                _parse(request, tokenizer, result)
         code = 0
     except SystemExit as end:
         code = end.code
@@ -203,6 +208,35 @@ def _parse(request: dict[str, Any], tokenizer: Tokenizer, result: BinaryIO) -> N
         write_error(result, f"the parser failed: {type(error).__name__}: {error}", UnreadableDocument.code)
     else:
         write_result(result, document)
+
+
+def _unpack(request: dict[str, Any], result: BinaryIO) -> None:
+    from terakoya.rag.indexing.archives import ArchiveLimits, unpack
+    from terakoya.rag.indexing.parse_result import write_error
+    from terakoya.rag.indexing.unpack_result import write_entry
+
+    limits = ArchiveLimits(**request["archive"])
+    try:
+        with Path(request["contents"]).open("wb") as contents:
+            limit_resources(
+                memory_bytes=request["memory_bytes"],
+                cpu_seconds=request["cpu_seconds"],
+                file_bytes=limits.total_bytes + limits.file_bytes,
+                open_files=_OPEN_FILES,
+            )
+            path = Path(request["path"])
+            restrict_files([path, *python_folders()])
+            for entry in unpack(path, contents, limits):
+                write_entry(result, entry)
+    except AppException as error:
+        write_error(result, str(error), error.code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        write_error(result, "the disk has no room to unpack this archive; free some space", StorageFull.code)
+    except MemoryError:
+        mib = request["memory_bytes"] >> 20
+        write_error(result, f"unpacking needed more than the {mib} MiB it may use", UnreadableDocument.code)
 
 
 if __name__ == "__main__":

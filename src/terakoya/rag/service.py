@@ -5,6 +5,7 @@ crash left. Knows storage and background work as ports, nothing of HTTP.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import threading
 import unicodedata
@@ -16,7 +17,7 @@ from typing import Any
 import structlog
 
 from terakoya.domain.document_ports import DocumentRepository
-from terakoya.domain.documents import DEFAULT_COLLECTION, CollectionInfo, DocumentInfo, DocumentStatus
+from terakoya.domain.documents import DEFAULT_COLLECTION, CollectionInfo, Deleted, DocumentInfo, DocumentStatus
 from terakoya.domain.models import ModelInfo, ModelKind
 from terakoya.domain.names import name_key
 from terakoya.domain.ports import ModelRepository, TaskQueue, TaskRepository
@@ -26,6 +27,7 @@ from terakoya.exceptions import (
     AppException,
     CollectionNotFound,
     Conflict,
+    DocumentNotFound,
     InvalidConfig,
     ModelNotFound,
     StorageFull,
@@ -34,6 +36,7 @@ from terakoya.exceptions import (
 )
 from terakoya.rag.indexing.index_keeper import ALL, RETRY_SECONDS, IndexKeeper
 from terakoya.rag.indexing.parsers import HEAD_BYTES, parser_for
+from terakoya.rag.sources import check_source
 
 log = structlog.get_logger(__name__)
 MAX_TITLE_CHARACTERS = 200
@@ -49,6 +52,7 @@ _UNFINISHED = frozenset(TaskState) - FINAL_STATES
 class Added:
     document: DocumentInfo
     is_duplicate: bool
+    """Whether the collection held the same content already; then this is that document."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,8 @@ class DocumentService:
         self._embedder = embedder
         self._adding = [threading.Lock() for _ in range(64)]
         """By hash of the file: the same file sent twice at the same moment is one document with one task."""
+        self._replacing = [threading.Lock() for _ in range(64)]
+        """By what is replaced: two versions sent at the same moment follow each other. Taken before ``_adding``."""
 
     # -- collections --
 
@@ -124,58 +130,147 @@ class DocumentService:
     # -- documents --
 
     def add(
-        self, upload: Path, *, collection: str = DEFAULT_COLLECTION, filename: str | None, title: str | None
+        self,
+        upload: Path,
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        filename: str | None,
+        title: str | None,
+        source: str | None = None,
+        replaces: str | None = None,
     ) -> Added:
         """Take over a file and queue its indexing; both survive a crash when this returns. A file that the collection
-        holds already is that document; one that failed is queued again.
+        holds already is that document; one that failed is queued again. What came from the same ``source`` with other
+        content, or is named by ``replaces``, is asked until the new version is ready, and only listed from then on.
 
-        Raises: CollectionNotFound; UnreadableDocument for a type that is not read; InvalidConfig for a title that is
-        too long; ModelNotFound if there is no embedder for a first collection; StorageFull.
+        Raises: CollectionNotFound; DocumentNotFound; UnreadableDocument for a type that is not read; InvalidConfig for
+        a title that is too long or a source that is no path; Conflict if what it replaces is not the newest version, or
+        a version before it has the same content and is still asked; ModelNotFound if there is no embedder for a first
+        collection; StorageFull.
         """
         label = filename or UNNAMED
         title = _checked_title(title or "")
+        source = None if source is None else check_source(source)
         with upload.open("rb") as file:
             parser = parser_for(label, file.read(HEAD_BYTES))
             file.seek(0)
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        found = self._collection_for(collection)
-        with self._adding[int(sha256[:2], 16) % len(self._adding)]:  # a second one waits until the first has its task
-            return self._add(found, upload, title=title, filename=label, parser=parser, sha256=sha256)
+        found = self._collection_for(collection) if replaces is None else self._collection_of(replaces)
+        line = replaces or source or sha256
+        with (
+            self._replacing[hash((found.id, line)) % len(self._replacing)],
+            self._adding[int(sha256[:2], 16) % len(self._adding)],  # a second one waits until the first has its task
+        ):
+            before = self._before(found.id, source, replaces)
+            if (same := self._same_content(found.id, sha256, before)) is not None:
+                return Added(self._again(same), is_duplicate=True)
+            if before is not None:
+                source = source or before.source
+            document = self._documents.add_document(
+                found.id,
+                upload,
+                title=title,
+                filename=label,
+                parser=parser,
+                content_sha256=sha256,
+                source=source,
+                replaces=before,
+            )
+            return Added(self._with_task(document), is_duplicate=False)
 
-    def _add(
-        self, found: CollectionInfo, upload: Path, *, title: str, filename: str, parser: str, sha256: str
-    ) -> Added:
-        if (same := self._documents.find_duplicate(found.id, sha256)) is not None:
-            return Added(self._again(same), is_duplicate=True)
-        document = self._documents.add_document(
-            found.id, upload, title=title, filename=filename, parser=parser, content_sha256=sha256
-        )
+    def unchanged(self, collection: str, files: Sequence[tuple[str, str]]) -> Sequence[str | None]:
+        """Return for each (source, SHA-256) the id of the document that the collection holds of it, None if that file
+        has to be sent. Raises: CollectionNotFound, but for the default one before its first use.
+        """
         try:
-            return Added(self._queue_ingest(document), is_duplicate=False)
+            found = self._documents.find_collection(collection)
+        except CollectionNotFound:
+            if name_key(collection) == DEFAULT_COLLECTION:
+                return [None] * len(files)
+            raise
+        return [self._held(found.id, source, sha256) for source, sha256 in files]
+
+    def _held(self, collection_id: str, source: str, sha256: str) -> str | None:
+        """Failed documents are sent again, which tries them again; so is what another version is about to replace."""
+        before = self._documents.find_source(collection_id, check_source(source))
+        same = self._documents.find_duplicate(collection_id, sha256)
+        if same is None or same.status is DocumentStatus.FAILED:
+            return None
+        is_outdated = before is not None and before.id != same.id and same.source == before.source
+        return None if is_outdated else same.id
+
+    def _before(self, collection_id: str, source: str | None, replaces: str | None) -> DocumentInfo | None:
+        """Return the version that a new one follows."""
+        if replaces is None:
+            return None if source is None else self._documents.find_source(collection_id, source)
+        newest = self._documents.versions(replaces)[0]
+        if newest.id != replaces:
+            raise Conflict(f"{replaces!r} has a newer version: {newest.id!r} (version {newest.version}); replace that")
+        return newest
+
+    def _same_content(self, collection_id: str, sha256: str, before: DocumentInfo | None) -> DocumentInfo | None:
+        same = self._documents.find_duplicate(collection_id, sha256)
+        if same is not None and before is not None and same.id in _ids(self._documents.versions(before.id)[1:]):
+            raise Conflict(
+                f"version {same.version} has the same content and is asked until version {before.version} is ready; "
+                "send it again then"
+            )
+        return same
+
+    def _collection_of(self, document_id: str) -> CollectionInfo:
+        return self._documents.find_collection(self._documents.find_document(document_id).collection_id)
+
+    def _with_task(self, document: DocumentInfo) -> DocumentInfo:
+        try:
+            return self._queue_ingest(document)
         except AppException:  # a full disk, a locked database: what is not acknowledged is not kept either
             self._documents.delete_document(document.id)
             raise
 
-    def list(self, collection: str | None = None, *, limit: int = 1000) -> Sequence[DocumentInfo]:
-        """Newest first. Raises: CollectionNotFound, but for the default one before its first use."""
+    def list(
+        self, collection: str | None = None, *, limit: int = 1000, replaced: bool = False
+    ) -> Sequence[DocumentInfo]:
+        """Newest first; ``replaced``: those as well that have a newer version. Raises: CollectionNotFound, but for the
+        default one before its first use.
+        """
         if collection is None:
-            return self._documents.list_documents(limit=limit)
+            return self._documents.list_documents(limit=limit, replaced=replaced)
         try:
             found = self._documents.find_collection(collection)
         except CollectionNotFound:
             if name_key(collection) == DEFAULT_COLLECTION:
                 return []
             raise
-        return self._documents.list_documents(found.id, limit=limit)
+        return self._documents.list_documents(found.id, limit=limit, replaced=replaced)
+
+    def versions(self, document_id: str) -> Sequence[DocumentInfo]:
+        """Newest first. Raises: DocumentNotFound."""
+        return self._documents.versions(document_id)
 
     def get(self, document_id: str) -> DocumentInfo:
         """Raises: DocumentNotFound."""
         return self._documents.find_document(document_id)
 
-    async def delete(self, document_id: str) -> None:
-        """Remove its rows and file: from now on no answer has it. Then its points. Raises: DocumentNotFound."""
-        await asyncio.to_thread(self._delete_rows, document_id)
+    async def delete(self, document_id: str) -> Deleted:
+        """Remove a document with the versions before it, rows and files, then their points: from the rows' end on no
+        answer has any of it. A version that is not asked, or not yet, goes alone. Raises: DocumentNotFound.
+        """
+        going = await asyncio.to_thread(self._going_with, document_id)
+        vectors = await self._keeper.points_of(going[0].collection_id, _ids(going))
+        await asyncio.to_thread(self._delete_rows, going)
         await self._forget()
+        due = {document for _, document in await asyncio.to_thread(self._documents.deletions_due)}
+        return Deleted(
+            document_id=going[0].id,
+            title=going[0].title,
+            versions=tuple(document.version for document in going),
+            files=len(going),
+            file_bytes=sum(document.size_bytes for document in going),
+            characters=sum(document.characters for document in going),
+            passages=sum(document.passages for document in going),
+            vectors=vectors,
+            index_cleared=due.isdisjoint(_ids(going)),
+        )
 
     def text(self, document_id: str, *, start: int = 0, end: int | None = None) -> TextSlice:
         """Return at most MAX_TEXT_CHARACTERS of the stored text. Raises: DocumentNotFound, InvalidConfig."""
@@ -276,10 +371,17 @@ class DocumentService:
             )
         return embedder
 
-    def _delete_rows(self, document_id: str) -> None:
-        document = self._documents.find_document(document_id)
-        self._stop_task_of(document)
-        self._documents.delete_document(document.id)
+    def _going_with(self, document_id: str) -> Sequence[DocumentInfo]:
+        """Return what is deleted with a document, itself first."""
+        versions = self._documents.versions(document_id)
+        at = _ids(versions).index(document_id)
+        return versions[at:] if versions[at].status is DocumentStatus.READY else versions[at : at + 1]
+
+    def _delete_rows(self, going: Sequence[DocumentInfo]) -> None:
+        for document in going:
+            self._stop_task_of(document)
+            with contextlib.suppress(DocumentNotFound):  # deleted by another request meanwhile
+                self._documents.delete_document(document.id)
 
     def _delete_collection_rows(self, id_or_name: str) -> None:
         collection = self._documents.find_collection(id_or_name)
@@ -288,7 +390,7 @@ class DocumentService:
         self._documents.delete_collection(collection.id)
 
     def _stop_task_of(self, document: DocumentInfo) -> None:
-        if document.task_id is None or document.status is DocumentStatus.READY:
+        if document.task_id is None or document.status in (DocumentStatus.READY, DocumentStatus.REPLACED):
             return
         try:
             self._queue.cancel(document.task_id)
@@ -305,6 +407,10 @@ class DocumentService:
             log.info("index_deletion_goes_on", waited_seconds=FORGET_SECONDS)
         except AppException as error:  # an index that cannot be opened: it stays noted, and is done at the next start
             log.warning("index_deletion_postponed", error=str(error))
+
+
+def _ids(documents: Sequence[DocumentInfo]) -> list[str]:
+    return [document.id for document in documents]
 
 
 def _checked_title(title: str) -> str:

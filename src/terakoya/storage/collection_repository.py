@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Engine, Select, delete, func, or_, select
 from sqlalchemy.orm import Session
 
-from terakoya.domain.documents import CollectionInfo
+from terakoya.domain.documents import CollectionInfo, DocumentStatus
 from terakoya.domain.names import check_name, did_you_mean, name_key
 from terakoya.domain.retrieval import RetrievalSettings
 from terakoya.exceptions import CollectionNotFound, Conflict, InvalidConfig
@@ -113,7 +113,9 @@ def _not_found(session: Session, id_or_name: str) -> CollectionNotFound:
 
 
 def _with_counts() -> Select[CollectionRow, int, int]:
-    documents = select(func.count()).where(DocumentRow.collection_id == CollectionRow.id)
+    documents = select(func.count()).where(
+        DocumentRow.collection_id == CollectionRow.id, DocumentRow.status != DocumentStatus.REPLACED
+    )
     passages = (
         select(func.count())
         .select_from(PassageRow)

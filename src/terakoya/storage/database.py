@@ -18,7 +18,7 @@ from terakoya.exceptions import AppException, StorageFull, Unavailable
 from terakoya.storage.files import DataDir
 from terakoya.storage.json_text import to_json
 
-HEAD = "r0006"
+HEAD = "r0007"
 """The newest migration in ``migrations/versions``; named here so that an up-to-date database opens without Alembic."""
 _WRITES = "terakoya_writes"
 _BUSY_TIMEOUT_SECONDS = 10
@@ -114,9 +114,24 @@ def migrate(engine: Engine) -> None:
             f"the database {engine.url.database!r} has schema {found!r}, of a newer Terakoya "
             f"(this one knows {HEAD!r}); upgrade Terakoya, or set TERAKOYA_DATA_DIR to another folder"
         )
-    with engine.execution_options(**{_WRITES: True}).begin() as connection:
+    with engine.execution_options(**{_WRITES: True}).connect() as connection, _without_cascades(connection):
         configuration.attributes["connection"] = connection
-        command.upgrade(configuration, HEAD)
+        with connection.begin():
+            command.upgrade(configuration, HEAD)
+
+
+@contextmanager
+def _without_cascades(connection: Connection) -> Iterator[None]:
+    """SQLite alters a table by copying it; dropping the former one would take along what refers to its rows."""
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    driver: Any = connection.connection.driver_connection  # outside of a transaction, where alone this is heard
+    driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        driver.execute("PRAGMA foreign_keys=ON")
 
 
 def schema_revision(connection: Connection) -> str | None:

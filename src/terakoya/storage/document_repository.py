@@ -26,6 +26,7 @@ from terakoya.storage.tables import DocumentRow, DocumentTextRow, IndexDeletionR
 ORIGINAL_FILE = "original"
 _UNFINISHED = frozenset({DocumentStatus.QUEUED, DocumentStatus.INDEXING})
 _GOES_ON = frozenset(TaskState) - FINAL_STATES
+_IS_NEWEST = DocumentRow.status != DocumentStatus.REPLACED
 _ENDED_BADLY = frozenset({TaskState.FAILED, TaskState.CANCELLED})
 
 
@@ -36,7 +37,16 @@ class SqlDocumentRepository(SqlCollections, SqlPassages):
     # -- documents --
 
     def add_document(
-        self, collection_id: str, upload: Path, *, title: str, filename: str, parser: str, content_sha256: str
+        self,
+        collection_id: str,
+        upload: Path,
+        *,
+        title: str,
+        filename: str,
+        parser: str,
+        content_sha256: str,
+        source: str | None = None,
+        replaces: DocumentInfo | None = None,
     ) -> DocumentInfo:
         row = DocumentRow(
             id=new_id("doc"),
@@ -46,11 +56,14 @@ class SqlDocumentRepository(SqlCollections, SqlPassages):
             parser=parser,
             size_bytes=upload.stat().st_size,
             content_sha256=content_sha256,
-            version=1,
+            version=1 if replaces is None else replaces.version + 1,
             status=DocumentStatus.QUEUED,
             created_at=datetime.now(UTC),
             characters=0,
             notices=[],
+            source=source,
+            replaces_id=None if replaces is None else replaces.id,
+            recognised=[],
         )
         folder = self._data_dir.document(row.id)
         folder.mkdir()
@@ -68,7 +81,7 @@ class SqlDocumentRepository(SqlCollections, SqlPassages):
 
     def find_duplicate(self, collection_id: str, content_sha256: str) -> DocumentInfo | None:
         same = _documents().where(
-            DocumentRow.collection_id == collection_id, DocumentRow.content_sha256 == content_sha256
+            DocumentRow.collection_id == collection_id, DocumentRow.content_sha256 == content_sha256, _IS_NEWEST
         )
         with reading(self._engine) as session:
             found = session.execute(same).one_or_none()
@@ -81,8 +94,27 @@ class SqlDocumentRepository(SqlCollections, SqlPassages):
                 raise _not_found(document_id)
             return _read(found)
 
-    def list_documents(self, collection_id: str | None = None, *, limit: int = 1000) -> Sequence[DocumentInfo]:
+    def find_source(self, collection_id: str, source: str) -> DocumentInfo | None:
+        from_there = _documents().where(DocumentRow.collection_id == collection_id, DocumentRow.source == source)
+        with reading(self._engine) as session:
+            newest = from_there.where(_IS_NEWEST).order_by(DocumentRow.version.desc(), DocumentRow.id.desc()).limit(1)
+            found = session.execute(newest).one_or_none()
+            return None if found is None else _read(found)
+
+    def versions(self, document_id: str) -> Sequence[DocumentInfo]:
+        with reading(self._engine) as session:
+            ids = _line(session, _find(session, document_id))
+            of_it = (
+                _documents().where(DocumentRow.id.in_(ids)).order_by(DocumentRow.version.desc(), DocumentRow.id.desc())
+            )
+            return [_read(found) for found in session.execute(of_it)]
+
+    def list_documents(
+        self, collection_id: str | None = None, *, limit: int = 1000, replaced: bool = False
+    ) -> Sequence[DocumentInfo]:
         query = _documents().order_by(DocumentRow.id.desc()).limit(limit)
+        if not replaced:
+            query = query.where(_IS_NEWEST)
         if collection_id is not None:
             query = query.where(DocumentRow.collection_id == collection_id)
         with reading(self._engine) as session:
@@ -134,28 +166,41 @@ class SqlDocumentRepository(SqlCollections, SqlPassages):
         pages: int | None,
         notices: Sequence[str],
         passages: Sequence[tuple[Passage, Terms]],
+        recognised: Sequence[tuple[int, float]] = (),
     ) -> None:
         with writing(self._engine) as session:
             row = _find(session, document_id)
             row.title = row.title or title or ""
             row.language, row.pages, row.notices, row.characters = language, pages, list(notices), len(text)
+            row.recognised = [list(page) for page in recognised]
             session.execute(delete(DocumentTextRow).where(DocumentTextRow.document_id == document_id))
             session.execute(delete(PassageRow).where(PassageRow.document_id == document_id))
             session.add(DocumentTextRow(document_id=document_id, text=text))
             session.add_all(passage_row(passage, terms) for passage, terms in passages)
 
-    def set_ready(self, document_id: str) -> None:
+    def set_ready(self, document_id: str) -> Sequence[str]:
+        replaced: list[str] = []
         with writing(self._engine) as session:
             row = _find(session, document_id)
             row.status, row.error, row.error_code = DocumentStatus.READY, None, None
+            for before in _before(session, row):
+                if before.status == DocumentStatus.REPLACED:
+                    continue
+                before.status, before.replaced_by_id = DocumentStatus.REPLACED, row.id
+                session.execute(delete(PassageRow).where(PassageRow.document_id == before.id))
+                session.merge(IndexDeletionRow(document_id=before.id, collection_id=before.collection_id))
+                replaced.append(before.id)
+        return replaced
 
     # -- deleting --
 
     def delete_document(self, document_id: str) -> None:
         with writing(self._engine) as session:
             row = _find(session, document_id)
-            session.add(IndexDeletionRow(document_id=row.id, collection_id=row.collection_id))
             forget_document(session, row.collection_id, row.id)
+            for after in session.scalars(select(DocumentRow).where(DocumentRow.replaces_id == row.id)):
+                after.replaces_id = row.replaces_id
+            session.merge(IndexDeletionRow(document_id=row.id, collection_id=row.collection_id))
             session.delete(row)
         forget_deleted(self._engine)
         shutil.rmtree(self._data_dir.document(document_id), ignore_errors=True)
@@ -177,13 +222,38 @@ def _find(session: Session, document_id: str) -> DocumentRow:
     return row
 
 
+def _before(session: Session, row: DocumentRow) -> list[DocumentRow]:
+    """Return the versions before one, newest first."""
+    found: list[DocumentRow] = []
+    seen = {row.id}
+    while row.replaces_id is not None and row.replaces_id not in seen:
+        before = session.get(DocumentRow, row.replaces_id)
+        if before is None:
+            break
+        seen.add(before.id)
+        found.append(before)
+        row = before
+    return found
+
+
+def _line(session: Session, row: DocumentRow) -> list[str]:
+    """Return the ids of every version of the same document."""
+    found = [row.id, *(before.id for before in _before(session, row))]
+    rest = [row.id]
+    while rest:
+        after = select(DocumentRow.id).where(DocumentRow.replaces_id.in_(rest), DocumentRow.id.not_in(found))
+        rest = list(session.scalars(after))
+        found += rest
+    return found
+
+
 def _not_found(document_id: str) -> DocumentNotFound:
     return DocumentNotFound(f"no document {document_id!r}; `terakoya documents list` shows their ids")
 
 
 def _refuse_duplicate(session: Session, row: DocumentRow) -> None:
     same = select(DocumentRow).where(
-        DocumentRow.collection_id == row.collection_id, DocumentRow.content_sha256 == row.content_sha256
+        DocumentRow.collection_id == row.collection_id, DocumentRow.content_sha256 == row.content_sha256, _IS_NEWEST
     )
     if (found := session.scalars(same).one_or_none()) is not None:
         raise Conflict(f"the collection holds the same file already: {found.filename!r}, document {found.id!r}")
@@ -226,6 +296,10 @@ def _info(
         characters=row.characters,
         passages=passages,
         notices=tuple(row.notices),
+        source=row.source,
+        replaces_id=row.replaces_id,
+        replaced_by_id=row.replaced_by_id,
+        recognised=tuple((int(page), float(confidence)) for page, confidence in row.recognised),
     )
 
 

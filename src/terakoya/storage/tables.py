@@ -17,7 +17,7 @@ from sqlalchemy import (
     String,
     Text,
     TypeDecorator,
-    UniqueConstraint,
+    text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 
@@ -48,6 +48,7 @@ class Base(DeclarativeBase):
         datetime: UtcDateTime,
         dict[str, Any]: JSON,
         list[str]: JSON,
+        list[list[float]]: JSON,
     }
 
 
@@ -146,8 +147,16 @@ class CollectionRow(Base):
 class DocumentRow(Base):
     __tablename__ = "documents"
     __table_args__ = (
-        UniqueConstraint("collection_id", "content_sha256", name="uq_documents_collection_id"),
         Index("ix_documents_collection_id", "collection_id", "created_at"),
+        Index("ix_documents_source", "collection_id", "source"),
+        Index(
+            "uq_documents_content",
+            "collection_id",
+            "content_sha256",
+            unique=True,
+            sqlite_where=text("status != 'replaced'"),
+            postgresql_where=text("status != 'replaced'"),
+        ),
     )
 
     id: Mapped[str] = mapped_column(String(40), primary_key=True)
@@ -167,6 +176,13 @@ class DocumentRow(Base):
     pages: Mapped[int | None]
     characters: Mapped[int] = mapped_column(BigInteger)
     notices: Mapped[list[str]]
+    source: Mapped[str | None] = mapped_column(String(1000))
+    """Path in the folder or archive that it came from."""
+    replaces_id: Mapped[str | None] = mapped_column(String(40))
+    """The version before it; no foreign key, since that may be deleted."""
+    replaced_by_id: Mapped[str | None] = mapped_column(String(40))
+    recognised: Mapped[list[list[float]]] = mapped_column(server_default="[]")
+    """[page, confidence in percent] of pages that were read by text recognition."""
 
 
 class DocumentTextRow(Base):

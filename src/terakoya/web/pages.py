@@ -15,6 +15,7 @@ from terakoya.api.schemas.models import lineage
 from terakoya.domain.models import STAGES, ModelInfo
 from terakoya.models.export_formats import DEFAULT_FORMAT, ExportFormat
 from terakoya.models.sources import STARTERS
+from terakoya.rag.indexing.archives import ARCHIVE_SUFFIXES
 from terakoya.rag.indexing.parsers import known_suffixes
 from terakoya.training.adapters import ADAPTERS
 from terakoya.training.chain_service import costs_of
@@ -122,7 +123,9 @@ def show_documents(request: Request, models: Models, settings: SettingsDep) -> H
         embedder=settings.embedder,
         embedder_missing=settings.embedder not in known,
         upload_limit=settings.document_limit_bytes,
+        archive_limit=settings.archive_limit_bytes,
         suffixes=",".join(known_suffixes()),
+        archives=",".join(ARCHIVE_SUFFIXES),
     )
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
+import tarfile
+import zipfile
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from anyio.from_thread import start_blocking_portal
 from fastapi.testclient import TestClient
 
 from terakoya.domain.tasks import NewModel
@@ -30,10 +35,15 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     folder = root / "embedder"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    with web_client(root / "data", document_limit_bytes=1000) as client:
+    with (
+        web_client(root / "data", document_limit_bytes=1000, archive_limit_bytes=1_000_000) as client,
+        start_blocking_portal() as portal,  # one loop for all requests: the server of parsers lives on it
+    ):
+        client.portal = portal
         model = NewModel(EMBEDDER, "embedder", folder, None, "bert", 7, "mit", "folder:made", {"dimension": 384})
         client.app.state.container.documents._models.save_model(model)  # type: ignore[attr-defined]
         yield client
+        portal.call(client.app.state.container.parse_children.stop)  # type: ignore[attr-defined]
 
 
 def add(client: TestClient, content: bytes = TEXT, filename: str = "returns.txt", **fields: str) -> Any:
@@ -64,6 +74,33 @@ def test_a_document_is_acknowledged_with_its_task_and_listed(client: TestClient)
     assert (again.status_code, again.json()) == (200, accepted | {"duplicate": True})
 
 
+def test_other_content_from_the_same_path_is_the_next_version(client: TestClient) -> None:
+    first = add(client, b"version one", path="rules/a.txt").json()
+    second = add(client, b"version two", path="rules/a.txt").json()
+    assert (second["version"], second["replaces"]) == (2, first["document_id"])
+    third = add(client, b"version three", "b.txt", replaces=second["document_id"]).json()
+    listed = client.get(f"/rag/documents/{first['document_id']}/versions").json()["documents"]
+    assert [(info["id"], info["version"], info["source"]) for info in listed] == [
+        (third["document_id"], 3, "rules/a.txt"),
+        (second["document_id"], 2, "rules/a.txt"),
+        (first["document_id"], 1, "rules/a.txt"),
+    ]
+    outdated = add(client, b"version four", replaces=first["document_id"])
+    assert (outdated.status_code, outdated.json()["code"]) == (409, "conflict")
+
+
+def test_unchanged_files_of_a_folder_need_not_be_sent(client: TestClient) -> None:
+    accepted = add(client, b"as it was", path="folder/same.txt").json()
+    add(client, b"as it is", path="folder/other.txt")
+    digests = [hashlib.sha256(text).hexdigest() for text in (b"as it was", b"as it will be", b"as it is")]
+    paths = ("folder/same.txt", "folder/other.txt", "copy.txt")
+    body = {"files": [{"path": path, "sha256": sha} for path, sha in zip(paths, digests, strict=True)]}
+    found = client.post("/rag/documents/unchanged", json=body).json()["document_ids"]
+    assert found[:2] == [accepted["document_id"], None]
+    assert found[2] is not None
+    assert client.post("/rag/documents/unchanged", json={"files": [{"path": "../x", "sha256": "0" * 64}]}).is_error
+
+
 def test_the_original_comes_back_as_an_attachment_and_the_text_in_slices(client: TestClient) -> None:
     document_id = add(client, b"<html><script>alert(1)</script>", "x.html").json()["document_id"]
     file = client.get(f"/rag/documents/{document_id}/file")
@@ -78,7 +115,19 @@ def test_the_original_comes_back_as_an_attachment_and_the_text_in_slices(client:
 def test_a_deleted_document_is_gone_everywhere(client: TestClient) -> None:
     accepted = add(client, b"to be deleted").json()
     path = f"/rag/documents/{accepted['document_id']}"
-    assert client.delete(path).status_code == 204
+    receipt = client.delete(path)
+    assert receipt.status_code == 200
+    assert receipt.json() == {
+        "document_id": accepted["document_id"],
+        "title": "returns",
+        "versions": [1],
+        "files": 1,
+        "file_bytes": 13,
+        "characters": 0,
+        "passages": 0,
+        "vectors": 0,
+        "index_cleared": True,
+    }
     for gone in (path, f"{path}/text", f"{path}/file"):
         assert client.get(gone).json()["code"] == "document_not_found"
     assert client.delete(path).status_code == 404
@@ -130,6 +179,13 @@ def test_a_file_name_is_a_label_and_never_a_path(client: TestClient, filename: s
         (TEXT, "a.txt", {"title": "x" * 201}, 422, "invalid_config"),
         (TEXT, "a.txt", {"tilte": "x"}, 422, "invalid_config"),
         (TEXT, "a.txt", {"title": "x" * 5000}, 413, "too_large"),
+        (TEXT, "a.txt", {"path": "../../etc/passwd"}, 422, "invalid_config"),
+        (TEXT, "a.txt", {"path": "/etc/passwd"}, 422, "invalid_config"),
+        (TEXT, "a.txt", {"path": "a/./b.txt"}, 422, "invalid_config"),
+        (TEXT, "a.txt", {"path": "a\x00b.txt"}, 422, "invalid_config"),
+        (TEXT, "a.txt", {"path": "C:\\x.txt"}, 422, "invalid_config"),
+        (TEXT, "a.txt", {"path": "x" * 1001}, 422, "invalid_config"),
+        (TEXT, "a.txt", {"replaces": "doc_x"}, 404, "document_not_found"),
     ],
 )
 def test_bad_uploads_are_refused_and_leave_nothing(
@@ -186,3 +242,97 @@ def test_the_same_file_sent_many_times_at_once_is_one_document_with_one_task(cli
     assert len({(answer["document_id"], answer["task_id"]) for answer in answers}) == 1
     assert answers[0]["task_id"]
     assert sorted(answer["duplicate"] for answer in answers) == [False] + [True] * 7
+
+
+def _zip(**files: bytes) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return content.getvalue()
+
+
+def _send_archive(client: TestClient, content: bytes, name: str = "papers.zip", **fields: str) -> Any:
+    return client.post("/rag/archives", files={"file": (name, content)}, data=fields)
+
+
+def test_an_archive_is_added_file_by_file_and_again_only_what_changed(client: TestClient) -> None:
+    files = {
+        "休暇/規程.md": "# 休暇".encode(),
+        "a.txt": b"archive a",
+        "x.png": b"x",
+        ".hidden.txt": b"x",
+        "b.zip": b"x",
+    }
+    answer = _send_archive(client, _zip(**files))
+    assert answer.status_code == 202
+    entries = {entry["path"]: entry for entry in answer.json()["entries"]}
+    assert {path: entry["status"] for path, entry in entries.items()} == {
+        "休暇/規程.md": "added",
+        "a.txt": "added",
+        "x.png": "other_type",
+        "b.zip": "refused",
+    }
+    document = client.get(f"/rag/documents/{entries['休暇/規程.md']['document_id']}").json()
+    assert (document["source"], document["filename"]) == ("papers/休暇/規程.md", "規程.md")
+    again = _send_archive(client, _zip(**files | {"a.txt": b"archive a, changed"})).json()["entries"]
+    assert {entry["path"]: entry["status"] for entry in again} == {
+        "休暇/規程.md": "unchanged",
+        "a.txt": "replaced",
+        "x.png": "other_type",
+        "b.zip": "refused",
+    }
+
+
+def _tar(*members: tuple[str, bytes | str]) -> bytes:
+    """Text as content of a member: the target of a link."""
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as archive:
+        for name, data in members:
+            info = tarfile.TarInfo(name)
+            if isinstance(data, str):
+                info.type, info.linkname = tarfile.SYMTYPE, data
+                archive.addfile(info)
+            else:
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    return content.getvalue()
+
+
+def test_links_in_an_archive_are_refused_and_nothing_goes_through_them(client: TestClient) -> None:
+    evil = _tar(("docs/out", "/tmp"), ("docs/out/x.txt", b"through the link"), ("docs/ok.txt", b"an honest file"))
+    entries = _send_archive(client, evil, "docs.tar.gz").json()["entries"]
+    assert [(entry["path"], entry["status"]) for entry in entries] == [
+        ("docs/out", "refused"),
+        ("docs/out/x.txt", "added"),
+        ("docs/ok.txt", "added"),
+    ]
+    assert not Path("/tmp/x.txt").exists()
+
+
+def _bomb() -> bytes:
+    return _zip(**{f"{number}.txt": b" " * 900 for number in range(1200)})
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "status"),
+    [
+        (_zip(**{"ok.txt": b"never added", "../../evil.txt": b"x"}), "a.zip", 422),
+        (_zip(**{"ok.txt": b"never added", "/etc/evil.txt": b"x"}), "a.zip", 422),
+        (_zip(**{"ok.txt": b"never added", "C:\\evil.txt": b"x"}), "a.zip", 422),
+        (_tar(("ok.txt", b"never added"), ("../evil.txt", b"x")), "a.tar.gz", 422),
+        (_bomb(), "a.zip", 422),
+        (b"no archive at all", "a.zip", 422),
+        (_zip(**{"ok.txt": b"never added"})[:60], "a.zip", 422),
+        (_tar(("ok.txt", b"never added"))[:40], "a.tgz", 422),
+        (_zip(**{"ok.txt": b"never added"}), "a.rar", 422),
+        (b"x" * 1_000_001, "a.zip", 413),
+    ],
+)
+def test_hostile_archives_are_refused_whole(client: TestClient, content: bytes, name: str, status: int) -> None:
+    before = client.get("/rag/documents").json()
+    answer = _send_archive(client, content, name)
+    assert answer.status_code == status, answer.text
+    assert client.get("/rag/documents").json() == before
+    data_dir = DataDir(client.app.state.container.settings.data_dir)  # type: ignore[attr-defined]
+    assert [path.name for path in data_dir.uploads.iterdir()] == []

@@ -130,3 +130,30 @@ def test_what_waited_under_an_older_version_keeps_its_order(tmp_path: Path) -> N
     migrate(engine)
     assert [task.id for task in SqlTaskRepository(engine, DataDir(tmp_path)).queue()] == ["b", "a"]
     engine.dispose()
+
+
+def test_documents_keep_their_passages_when_their_table_is_altered(tmp_path: Path) -> None:
+    from alembic import command
+
+    engine = database_engine(f"sqlite:///{tmp_path / 'old.db'}")
+    configuration = alembic_config()
+    rows = (
+        "INSERT INTO collections VALUES ('c', 'n', 'n', 'm', '0', 3, 0.0, '2026-01-01')",
+        "INSERT INTO documents (id, collection_id, title, filename, parser, size_bytes, content_sha256, version, "
+        "status, created_at, characters, notices) "
+        "VALUES ('d', 'c', 't', 'f', 'plain', 1, '0', 1, 'ready', '2026-01-01', 1, '[]')",
+        "INSERT INTO document_texts VALUES ('d', 'the text')",
+        "INSERT INTO passages VALUES ('p', 'd', 1, 0, 0, 8, NULL, '[]', 'the text', x'', 2, NULL)",
+    )
+    with engine.begin() as connection:
+        configuration.attributes["connection"] = connection
+        command.upgrade(configuration, "r0005")
+        for row in rows:
+            connection.exec_driver_sql(row)
+    migrate(engine)
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("SELECT text FROM passages").scalar_one() == "the text"
+        assert connection.exec_driver_sql("SELECT text FROM document_texts").scalar_one() == "the text"
+        assert connection.exec_driver_sql("PRAGMA foreign_key_check").all() == []
+        assert connection.exec_driver_sql("PRAGMA foreign_keys").scalar_one() == 1
+    engine.dispose()

@@ -62,7 +62,9 @@ class IndexKeeper:
             average = await self._settled_average(collection)
             passages = self._documents.indexed_passages(collection.id, document.id)
             written = await self._write(collection.id, passages, average, document.passages, progress)
-            await asyncio.to_thread(self._documents.set_ready, document.id)
+            replaced = await asyncio.to_thread(self._documents.set_ready, document.id)
+        if replaced:
+            self.in_background(self.forget_deleted(), name=f"forget what {document.id} replaces")
         await self._optimize_if_grown(collection.id, written)
         return written
 
@@ -80,6 +82,16 @@ class IndexKeeper:
         self._unoptimized[collection_id] = 0
         await self._optimize_if_grown(collection_id, written)
         return written
+
+    async def points_of(self, collection_id: str, document_ids: Sequence[str]) -> int | None:
+        """Return how many points these documents have in the index; None if it cannot be asked."""
+        try:
+            if not await self._store.exists(collection_id):
+                return 0
+            return sum([await self._store.count(collection_id, document_id=one) for one in document_ids])
+        except (RAGError, Unavailable) as error:
+            log.warning("index_not_counted", collection_id=collection_id, error=str(error))
+            return None
 
     async def forget_deleted(self) -> None:
         """Carry out every deletion that the index may not know of yet, waiting for it while it is not there."""

@@ -14,22 +14,28 @@ import os
 import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import structlog
 
 from terakoya.exceptions import UnreadableDocument
+from terakoya.rag.indexing.archives import ArchiveLimits
 from terakoya.rag.indexing.parse_result import MAX_RESULT_BYTES, Contradiction, read_result
 from terakoya.rag.indexing.parsed_document import ParsedDocument, ParsedPassage
+from terakoya.rag.indexing.unpack_result import Unpacked, read_entries
 from terakoya.security.child_ending import ending, last_line_of
 from terakoya.security.environment import child_environment
 
 __all__ = ["ParseChildren", "ParsedDocument", "ParsedPassage"]
 
 _MODULE = "terakoya.processes.parse"
-RESULT, LOG = "result.jsonl", "parse.log"
+RESULT, LOG, CONTENTS = "result.jsonl", "parse.log", "contents"
+Result = TypeVar("Result")
 _IDLE_SECONDS = 300.0
 _GRACE_SECONDS = 5.0
 """For a killed child to be reported; a server that takes longer is killed itself."""
@@ -65,27 +71,64 @@ class ParseChildren:
         Raises: UnreadableDocument with the reason; InvalidConfig for an unknown parser; RAGError if the tokenizer
         cannot be opened.
         """
-        with tempfile.TemporaryDirectory(prefix="parse-", dir=self._work_dir, ignore_cleanup_errors=True) as folder:
-            directory = Path(folder)
-            request = {
-                "directory": str(directory.absolute()),  # noqa: ASYNC240  asks no disk
-                "result": RESULT,
-                "log": LOG,
-                "path": str(path.absolute()),  # noqa: ASYNC240
+        async with self._folder("parse-") as directory:
+            request = self._request(directory, path, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes) | {
                 "parser": parser,
                 "filename": filename,
-                "tokenizer": str(tokenizer.absolute()),  # noqa: ASYNC240
+                "tokenizer": str(tokenizer.absolute()),  # noqa: ASYNC240  asks no disk
                 "title": title,
-                "memory_bytes": memory_bytes,
-                "cpu_seconds": math.ceil(timeout_seconds) + 1,
             }
-            code = await self._run(request, timeout_seconds)
-            if code is None:
-                raise UnreadableDocument(f"the parser was stopped after {timeout_seconds:g} s without a result")
-            if code != 0:
-                logger.warning("parser_died", parser=parser, exit_code=code)
-                raise UnreadableDocument(_death(code, directory, memory_bytes))
-            return await asyncio.to_thread(_checked, directory, parser)
+            await self._ended_well(request, directory, parser, timeout_seconds, memory_bytes)
+            return await asyncio.to_thread(_checked, lambda: read_result(directory / RESULT), directory, parser)
+
+    @asynccontextmanager
+    async def unpacked(
+        self, path: Path, *, limits: ArchiveLimits, timeout_seconds: float, memory_bytes: int
+    ) -> AsyncIterator[Unpacked]:
+        """Have an archive unpacked; what came out is there within the context.
+
+        Raises: UnreadableDocument if it is refused whole, with the reason; StorageFull.
+        """
+        async with self._folder("unpack-") as directory:
+            request = self._request(directory, path, timeout_seconds=timeout_seconds, memory_bytes=memory_bytes) | {
+                "tokenizer": None,
+                "contents": CONTENTS,
+                "archive": asdict(limits),
+            }
+            await self._ended_well(request, directory, "archive", timeout_seconds, memory_bytes)
+            read = partial(read_entries, directory / RESULT, directory / CONTENTS)
+            yield await asyncio.to_thread(_checked, read, directory, "archive")
+
+    @asynccontextmanager
+    async def _folder(self, prefix: str) -> AsyncIterator[Path]:
+        with tempfile.TemporaryDirectory(prefix=prefix, dir=self._work_dir, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+
+    def _request(self, directory: Path, path: Path, *, timeout_seconds: float, memory_bytes: int) -> dict[str, object]:
+        return {
+            "directory": str(directory.absolute()),
+            "result": RESULT,
+            "log": LOG,
+            "path": str(path.absolute()),
+            "memory_bytes": memory_bytes,
+            "cpu_seconds": math.ceil(timeout_seconds) + 1,
+        }
+
+    async def _ended_well(
+        self,
+        request: Mapping[str, object],
+        directory: Path,
+        parser: str,
+        timeout_seconds: float,
+        memory_bytes: int,
+    ) -> None:
+        """Raises: UnreadableDocument unless the child wrote a result."""
+        code = await self._run(request, timeout_seconds)
+        if code is None:
+            raise UnreadableDocument(f"the parser was stopped after {timeout_seconds:g} s without a result")
+        if code != 0:
+            logger.warning("parser_died", parser=parser, exit_code=code)
+            raise UnreadableDocument(_death(code, directory, memory_bytes))
 
     async def stop(self) -> None:
         """End the server and every child. The next file starts another."""
@@ -214,12 +257,11 @@ class _ForkServer:
                 ended.set_result(code or -signal.SIGKILL)
 
 
-def _checked(directory: Path, parser: str) -> ParsedDocument:
-    result = directory / RESULT
+def _checked(read: Callable[[], Result], directory: Path, parser: str) -> Result:
     try:
-        if result.stat().st_size > MAX_RESULT_BYTES:
+        if (directory / RESULT).stat().st_size > MAX_RESULT_BYTES:
             raise Contradiction("it is too large")
-        return read_result(result)
+        return read()
     except Contradiction as error:
         logger.warning("parser_result_refused", parser=parser, reason=str(error))
         raise UnreadableDocument(f"the result of the parser {parser!r} was refused: {error}") from error

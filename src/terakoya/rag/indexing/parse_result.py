@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from terakoya.domain.documents import Language
-from terakoya.exceptions import AppException, InvalidConfig, RAGError, UnreadableDocument
+from terakoya.exceptions import AppException, InvalidConfig, RAGError, StorageFull, UnreadableDocument
 from terakoya.rag.indexing.parsed_document import ParsedDocument, ParsedPassage
 from terakoya.rag.indexing.parsers.parsed import MAX_CHARACTERS, MAX_TITLE
 
@@ -21,7 +21,9 @@ _MAX_NOTICES, _MAX_NOTICE = 50, 500
 _MAX_HEADINGS, _MAX_HEADING = 64, 300
 _MAX_PASSAGE = 100_000
 _MAX_ERROR = 1_000
-_ERRORS: dict[str, type[AppException]] = {error.code: error for error in (UnreadableDocument, InvalidConfig, RAGError)}
+_ERRORS: dict[str, type[AppException]] = {
+    error.code: error for error in (UnreadableDocument, InvalidConfig, RAGError, StorageFull)
+}
 
 
 class Contradiction(Exception):
@@ -49,6 +51,12 @@ def write_error(file: BinaryIO, message: str, code: str) -> None:
     file.flush()
 
 
+def child_error(line: dict[str, Any]) -> AppException:
+    """Return what a child said went wrong."""
+    error = _ERRORS.get(str(line.get("code")), UnreadableDocument)
+    return error(str(line["error"])[:_MAX_ERROR])
+
+
 def read_result(path: Path) -> ParsedDocument:
     """Raises: the child's own error; Contradiction."""
     with path.open("rb") as file:
@@ -57,8 +65,7 @@ def read_result(path: Path) -> ParsedDocument:
         if not isinstance(head, dict):
             raise Contradiction("it has no beginning")
         if "error" in head:
-            error = _ERRORS.get(str(head.get("code")), UnreadableDocument)
-            raise error(str(head["error"])[:_MAX_ERROR])
+            raise child_error(head)
         text = _text(head.get("text"), MAX_CHARACTERS, "text")
         pages = head.get("pages")
         if pages is not None:

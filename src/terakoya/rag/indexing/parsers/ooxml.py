@@ -21,14 +21,12 @@ from typing import IO
 from terakoya.exceptions import UnreadableDocument
 from terakoya.rag.indexing.parsers.parsed import clean_title
 from terakoya.rag.indexing.parsers.xml_events import END, START, TEXT, Event, xml_events
+from terakoya.rag.indexing.zip_limits import ALLOWED, entries_beyond
 
 MAX_ENTRIES = 20_000
 MAX_UNPACKED_BYTES = 512 << 20
 """Of all parts that are read: about ten times what the longest document that is taken needs."""
 _MAX_RELATIONSHIPS = 100_000
-_END_OF_DIRECTORY = b"PK\x05\x06"
-_END_BYTES = 22 + 65_535
-_ALLOWED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _DOCUMENT = "/officeDocument"
 _PROPERTIES = "/core-properties"
 
@@ -46,7 +44,8 @@ class Package:
 
     def __init__(self, path: Path) -> None:
         """Raises: UnreadableDocument if it is no archive, has too many entries, or is encrypted."""
-        _check_entries(path)
+        if (found := entries_beyond(path, MAX_ENTRIES)) is not None:
+            raise _too_many(found)
         try:
             self._zip = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, zlib.error, OSError, ValueError, NotImplementedError) as error:
@@ -131,7 +130,7 @@ class Package:
             raise UnreadableDocument(f"the document lacks its part {name!r}; it is damaged")
         if info.flag_bits & 1:
             raise UnreadableDocument("the document is encrypted; save a copy without the password and add that")
-        if info.compress_type not in _ALLOWED:
+        if info.compress_type not in ALLOWED:
             raise UnreadableDocument(f"the part {name!r} is packed in a way that Office documents never are")
         if info.file_size > self._left:
             raise _too_large()
@@ -181,22 +180,6 @@ def is_on(attributes: object, name: str = "val") -> bool:
     """Whether a switch such as ``<w:vanish/>`` or ``hidden="1"`` is on; without a value it is."""
     value = attributes.get(name, "1") if hasattr(attributes, "get") else "1"
     return str(value).lower() not in ("0", "false", "off", "none")
-
-
-def _check_entries(path: Path) -> None:
-    """Refuse by the number that the archive gives, before a list of them is made; ``zipfile`` reads no more."""
-    with path.open("rb") as file:
-        file.seek(0, 2)
-        size = file.tell()
-        file.seek(max(0, size - _END_BYTES))
-        tail = file.read()
-    at = tail.rfind(_END_OF_DIRECTORY)
-    if at < 0 or len(tail) < at + 12:
-        return  # zipfile says what is wrong with it
-    entries = int.from_bytes(tail[at + 10 : at + 12], "little")
-    directory_bytes = int.from_bytes(tail[at + 12 : at + 16], "little")
-    if entries > MAX_ENTRIES or directory_bytes > MAX_ENTRIES * 512:
-        raise _too_many(max(entries, directory_bytes // 512))
 
 
 def _too_large() -> UnreadableDocument:

@@ -60,13 +60,18 @@ function forget(id, row) {
 const actions = {
   onOpen: ({ id, title }) => openText({ document_id: id, title }),
   onEnd: () => refresh().catch(complain),
+  onReplace: (document, file) => take([file], document.id),
+  versions: async ({ id }) => (await call("GET", `/rag/documents/${encodeURIComponent(id)}/versions`)).documents.filter((other) => other.id !== id),
   async onDelete(document, row) {
     const question = _("Delete %(name)s?", { name: document.title });
     if (!(await confirmed(question, _("Its text, its passages and the file are removed. This cannot be undone."), _("Delete")))) return;
     try {
-      await call("DELETE", `/rag/documents/${encodeURIComponent(document.id)}`);
+      const receipt = await call("DELETE", `/rag/documents/${encodeURIComponent(document.id)}`);
       forget(document.id, row);
-      byId("documents-news").textContent = _("Deleted %(name)s.", { name: document.title });
+      const facts = { name: document.title, files: count(receipt.files), passages: count(receipt.passages), vectors: receipt.vectors === null ? "?" : count(receipt.vectors) };
+      const text = _("Deleted %(name)s: %(files)s files, %(passages)s passages, %(vectors)s vectors.", facts);
+      byId("documents-news").textContent = text;
+      toast(text);
       await reload();
       picker.focus();
     } catch (error) {
@@ -80,18 +85,30 @@ const complain = (error) => showError(byId("collection-error"), error);
 
 // -- sending --
 
-function take(files) {
+/** replaces: the id of the document whose next version the one file is. */
+function take(files, replaces = "") {
   showError(byId("collection-error"), null);
-  const limit = Number(byId("documents-page").dataset.limit);
+  const page = byId("documents-page").dataset;
   for (const file of files) {
     const row = new DocumentRow(actions);
     row.showWaiting(file);
     list.prepend(row.element);
+    const limit = Number(endsWithOne(file, page.archives) ? page.archiveLimit : page.limit);
     if (file.size > limit) row.showRefused(file, new Error(_("%(name)s has %(size)s; at most %(limit)s can be uploaded.", { name: file.name, size: bytes(file.size), limit: bytes(limit) })));
-    else waiting.push({ file, row, collection: picker.value });
+    else waiting.push({ file, row, collection: picker.value, replaces });
   }
   byId("documents-empty").hidden = list.children.length > 0;
   sendNext();
+}
+
+const endsWithOne = (file, endings) => endings.split(",").some((ending) => file.name.toLowerCase().endsWith(ending));
+
+/** Of a folder only what is read, without hidden files; its archives are not opened. */
+function takeFolder(files) {
+  const { suffixes } = byId("documents-page").dataset;
+  const read = files.filter((file) => endsWithOne(file, suffixes) && !/(^|\/)\./.test(file.webkitRelativePath));
+  if (read.length < files.length) toast(_("%(n)s files of other types were passed over.", { n: count(files.length - read.length) }));
+  take(read);
 }
 
 function sendNext() {
@@ -113,16 +130,19 @@ function tellDuplicates() {
   duplicates = [];
 }
 
-async function send({ file, row, collection }) {
+async function send({ file, row, collection, replaces }) {
   let answer;
+  const isArchive = endsWithOne(file, byId("documents-page").dataset.archives);
+  const place = replaces ? { replaces } : file.webkitRelativePath ? { path: file.webkitRelativePath } : {};
   try {
-    answer = await uploadForm("/rag/documents", file, { collection }, (loaded, total) => row.showSending(file, total ? loaded / total : 1));
+    answer = await uploadForm(isArchive ? "/rag/archives" : "/rag/documents", file, isArchive ? { collection } : { collection, ...place }, (loaded, total) => row.showSending(file, total ? loaded / total : 1));
   } catch (error) {
     row.showRefused(file, error);
     return;
   }
   if (answer.duplicate) duplicates.push(file.name);
-  row.element.remove();
+  if (isArchive) row.showArchive(file, answer.entries);
+  else row.element.remove();
   if (collection === picker.value) await reload().catch(complain);
 }
 
@@ -201,6 +221,11 @@ byId("files").addEventListener("change", () => {
   take([...byId("files").files]);
   byId("files").value = "";
 });
-dropZone(byId("drop"), take);
+byId("folder-choose").addEventListener("click", () => byId("folder").click());
+byId("folder").addEventListener("change", () => {
+  takeFolder([...byId("folder").files]);
+  byId("folder").value = "";
+});
+dropZone(byId("drop"), (files) => take(files));
 
 if (!byId("documents-page").hidden) reload().catch(complain);
