@@ -41,7 +41,10 @@ def labels_of(rows: Iterable[EncodedExample]) -> dict[str, tuple[int, ...]]:
         answer = tuple(row.answer_ids)
         total += 1
         short += len(answer) <= SHORT_ANSWER_TOKENS
-        labels[normalise_answer(row.answer)] = answer
+        name = normalise_answer(row.answer)
+        is_whole = row.label_spans[-1][1] == len(row.input_ids)  # else a piece of a conversation that was split
+        if name not in labels or (is_whole and len(answer) > len(labels[name])):  # one that was cut is shorter
+            labels[name] = answer
         if len(labels) > MOST_LABELS:
             return {}
     return labels if short >= 0.9 * total and 2 <= len(labels) <= total / 2 else {}

@@ -77,6 +77,8 @@ class SqlDatasetRepository:
                 raise Conflict(f"the data set {row.name!r} is needed by the unfinished task {users[0]!r}; cancel it")
             session.delete(row)
         shutil.rmtree(self._data_dir.dataset(row.id))
+        for tokens in self._data_dir.tokens.glob(f"{row.content_sha256[:16]}-*"):
+            shutil.rmtree(tokens, ignore_errors=True)  # another data set with these rows tokenises them again
 
 
 def _find(session: Session, id_or_name: str) -> DatasetRow:

@@ -36,7 +36,7 @@ class DiskCache:
     """One folder with a folder for each key. Any number of processes may use it at once."""
 
     def __init__(self, root: Path, max_bytes: int) -> None:
-        """``max_bytes``: of all folders that nobody holds; 0 keeps none beyond its use."""
+        """``max_bytes``: of all folders; those in use count, and stay. 0 keeps none beyond its use."""
         self.root = root
         self.max_bytes = max_bytes
 
@@ -72,13 +72,16 @@ class DiskCache:
                 for path in folder.iterdir():
                     sync_file(path)
                 sync_directory(folder)
-            with suppress(OSError):  # another process was faster
+            try:
                 folder.rename(self.root / key)
+            except OSError:  # another process was faster
+                pass
+            else:
                 sync_directory(self.root)
                 return HeldFolder(self.root / key, lock)
         except BaseException:
             os.close(lock)
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
         other = self.hold(key)
         if other is None:  # and it has been removed already
@@ -118,18 +121,21 @@ def _open_lock(folder: Path) -> int | None:
 
 def _remove_unheld(folder: Path) -> bool:
     lock = _open_lock(folder)
-    if lock is None:  # about to be held, or what an interrupted removal left
-        is_left = time.time() - folder.stat().st_mtime > _LEFT_SECONDS
-        if is_left:
-            shutil.rmtree(folder)
-        return is_left
     try:
+        if lock is None:  # about to be held, or what an interrupted removal left
+            if time.time() - folder.stat().st_mtime <= _LEFT_SECONDS:
+                return False
+            shutil.rmtree(folder)
+            return True
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         _remove(folder)
+    except FileNotFoundError:  # another process was faster
+        return True
     except OSError:
         return False
     finally:
-        os.close(lock)
+        if lock is not None:
+            os.close(lock)
     return True
 
 

@@ -152,6 +152,8 @@ class DataDir:
         """Files of model hubs by their hashes, while they come in."""
         self.memory_leases = self.cache / MEMORY_LEASES
         """What memory training processes are going to take (``memory_leases.py``)."""
+        self.tokens = self.cache / "tokens"
+        """Of data sets' rows, named by the first 16 digits of the content's hash and what tokenised them."""
         self.uploads = root / "uploads"
         self.logs = root / "logs"
         self.model_server_socket = root / "model-server.sock"

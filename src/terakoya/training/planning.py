@@ -203,19 +203,19 @@ def _schedule(
     lengths = [length for _, length, _ in rows]
     labels = [label_tokens(spans) for _, _, spans in rows]
     longest = max(lengths + [length for _, length, _ in heldout])
+    real = _plan(resolved, total_rows)
+    sampled = _plan(resolved, len(rows))
+    lanes = basis.lanes(sum(lengths) / max(sampled.steps_per_epoch, 1))
     fit = choose_fit(
         basis.shape,
         basis.trained,
-        machine.available_bytes - _held_before(basis),
+        machine.available_bytes - _held_before(basis, lanes),
         longest=longest,
         gradient_checkpointing=resolved.gradient_checkpointing,
         device_type=machine.device,
         costs=basis.bytes,
     )
-    real = _plan(resolved, total_rows)
-    sampled = _plan(resolved, len(rows))
     shapes, slowest = [], []
-    lanes = basis.lanes(sum(lengths) / max(sampled.steps_per_epoch, 1))
     steps = min(_SIMULATED_STEPS, sampled.total_steps, sampled.steps_per_epoch)
     for step in range(1, steps + 1):
         for batch in micro_batches(sampled.rows_of(step), lengths, shared=shared, budget_tokens=fit.budget_tokens):
@@ -253,10 +253,12 @@ def _row_tokens(schedule: Schedule, rows: Sequence[Row], scale: float) -> float:
     return epoch * schedule.total_steps / max(schedule.steps_per_epoch, 1)
 
 
-def _held_before(basis: Basis) -> int:
-    """What is taken before the first micro-batch: libraries, weights, and the optimizer that is still to come."""
+def _held_before(basis: Basis, lanes: int) -> int:
+    """What is taken before the first micro-batch: libraries, weights, and optimizer and gradients still to come."""
     libraries = {} if basis.measured is None else {"libraries_bytes": basis.measured.libraries_bytes}
-    need = memory_need(basis.shape, basis.trained, (), gradient_checkpointing=False, costs=basis.bytes, **libraries)
+    need = memory_need(
+        basis.shape, basis.trained, (), gradient_checkpointing=False, costs=basis.bytes, lanes=lanes, **libraries
+    )
     return need.libraries + need.weights + need.optimizer
 
 

@@ -50,6 +50,7 @@ from terakoya.training.engine.fit import (
     ModelShape,
     Trained,
     choose_fit,
+    lane_bytes,
     memory_need,
     optimizer_bytes,
 )
@@ -77,8 +78,8 @@ from terakoya.training.trackers import TRACKERS, check_available
 from terakoya.training.trackers.base import TrackedRun
 from terakoya.training.trackers.tracking import TrackedObserver
 from terakoya.training.watching import EarlyStopping, HeldoutWatch
+from terakoya.utils.freed_memory import return_freed_memory
 from terakoya.utils.gpu_utils import available_memory_bytes, peak_memory_bytes, training_device
-from terakoya.utils.host_memory import give_back_freed_memory
 
 RESULT = "result"
 REPORT = "report.json"
@@ -256,14 +257,15 @@ class TrainingRun:
             is_quantized=strategy.quantizes,
         )
         self._refuse_full_disk(trained, encoded, own_rows)
-        fit = self._fit(module, shape, trained, encoded)
+        lanes = self._lanes(forward, encoded, plan)
+        fit = self._fit(module, shape, trained, encoded, lanes)
         effective = {
             "device": str(self.device),
             "threads": torch.get_num_threads(),
             "compute_type": compute.name,
             "gflops": {"float32": compute.gflops_float32, "bfloat16": compute.gflops_bfloat16},
             "forward": str(forward.way),
-            "lanes": self._lanes(forward, encoded, plan),
+            "lanes": lanes,
             "shares_prefix": forward.shares_prefix,
             "micro_batch_tokens": fit.budget_tokens,
             "gradient_checkpointing": fit.gradient_checkpointing,
@@ -424,7 +426,9 @@ class TrainingRun:
         if (shortage := need.shortage(shutil.disk_usage(self.task_dir).free + written)) is not None:
             raise StorageFull(shortage)
 
-    def _fit(self, module: nn.Module, shape: ModelShape, trained: Trained, material: EncodedMaterial) -> FitInForce:
+    def _fit(
+        self, module: nn.Module, shape: ModelShape, trained: Trained, material: EncodedMaterial, lanes: int
+    ) -> FitInForce:
         """Choose, or take over, the micro-batch and whether activations are recomputed; say so where it matters.
 
         Raises: DoesNotFit after an attempt that ran out of memory with the smallest there is; InvalidConfig if the
@@ -432,13 +436,14 @@ class TrainingRun:
         """
         wish = self.spec.resolved.gradient_checkpointing
         longest = material.longest_example
+        to_come = optimizer_bytes(trained.parameters) + lane_bytes(trained.parameters, lanes)
         able = bool(getattr(module, "supports_gradient_checkpointing", False))
         if wish == "on" and not able:
             raise InvalidConfig("this model's code cannot recompute activations; gradient_checkpointing 'off' works")
         chosen = choose_fit(
             shape,
             trained,
-            available_memory_bytes(self.device) - optimizer_bytes(trained.parameters),
+            available_memory_bytes(self.device) - to_come,
             longest=longest,
             gradient_checkpointing=wish if able else "off",
             device_type=self.device.type,
@@ -451,12 +456,12 @@ class TrainingRun:
         self._tell_fit(fit, failed, chosen.is_tight, longest)
         keep_fit(self.task_dir, fit)
         self.memory.guards(fit, longest=longest, may_recompute=may_recompute)
-        self._hold(fit, shape, trained, longest)
+        self._hold(fit, shape, trained, longest, lanes)
         if fit.gradient_checkpointing:
             cast(Any, module).activation_checkpointing_enable({"use_reentrant": False})
         return fit
 
-    def _hold(self, fit: FitInForce, shape: ModelShape, trained: Trained, longest: int) -> None:
+    def _hold(self, fit: FitInForce, shape: ModelShape, trained: Trained, longest: int, lanes: int) -> None:
         if self.hold_memory is None or self.device.type != "cpu":
             return
         largest = BatchShape(rows=1, tokens=fit.budget_tokens, labels=fit.budget_tokens, longest=longest)
@@ -466,6 +471,7 @@ class TrainingRun:
             [largest],
             gradient_checkpointing=fit.gradient_checkpointing,
             costs=self.measured_costs(trained),
+            lanes=lanes,
         )
         self.hold_memory(need.peak)
 
@@ -525,7 +531,7 @@ class TrainingRun:
             message = f"going on after step {position.step} of {prepared.plan.total_steps}, from its checkpoint"
             self.observer.notify(EventType.LOG, message=message)
         self.start_seconds = time.time() - psutil.Process().create_time()
-        give_back_freed_memory()  # of loading and probing
+        return_freed_memory()  # of loading and probing
         self._phase(Phase.TRAINING)
         loop = TrainingLoop(
             module=prepared.module,
@@ -651,7 +657,7 @@ class TrainingRun:
             ),
         }
         judging = time.monotonic()
-        give_back_freed_memory()  # judging takes its own
+        return_freed_memory()  # judging takes its own
         report, judged = self._judge(prepared, effective, cost)
         self._keep_record(prepared, trained.position, evaluation_seconds=time.monotonic() - judging)
         chain = self._leave_link(prepared, report, judged, training_seconds=trained.position.training_seconds)

@@ -46,6 +46,7 @@ class TaskFolders(Protocol):
     """Where things of tasks lie: ``storage.files.DataDir``."""
 
     cache: Path
+    tokens: Path
 
     def task(self, task_id: str) -> Path: ...
 
@@ -193,7 +194,7 @@ class TrainingService:
             dataset_sha256=dataset.content_sha256,
             rows_path=self._datasets.rows_path(dataset.id),
             evaluation_cache=self._folders.cache / "evaluations",
-            token_cache=self._folders.cache / "tokens",
+            token_cache=self._folders.tokens,
             token_cache_bytes=self._token_cache_bytes,
             threads=self._threads,
             mlflow_uri=self._mlflow_uri,

@@ -82,7 +82,8 @@ class TokenCache:
             "length": length if encoding.cuts_by_length else None,
             "tokenizer": _identity(tokenizer),
         }
-        return hashlib.blake2b(json.dumps(made_of, sort_keys=True).encode(), digest_size=16).hexdigest()
+        digest = hashlib.blake2b(json.dumps(made_of, sort_keys=True).encode(), digest_size=16).hexdigest()
+        return f"{self._dataset_sha256[:16]}-{digest}"
 
 
 def _identity(tokenizer: Any) -> list[Any]:

@@ -4,9 +4,6 @@ that the web process and a watching thread can ask too.
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
-import gc
 import resource
 from pathlib import Path
 
@@ -20,13 +17,6 @@ def host_room_bytes() -> int:
     available: int = psutil.virtual_memory().available
     limits = (cgroup_room_bytes(), _address_space_room_bytes())
     return min([available, *(limit for limit in limits if limit is not None)])
-
-
-def give_back_freed_memory() -> None:
-    """Return to the system what this process has freed; a C library that cannot is left alone."""
-    gc.collect()
-    with contextlib.suppress(OSError, AttributeError):
-        ctypes.CDLL(None).malloc_trim(0)
 
 
 def host_total_bytes() -> int:

@@ -50,6 +50,12 @@ def test_labels_are_few_short_answers_that_come_again() -> None:
     assert labels_of([]) == {}
 
 
+def test_rows_that_were_cut_do_not_change_a_label() -> None:
+    cut = EncodedExample(9, [1, 29, 30, 5, 6], ((3, 5),), answer="even")
+    piece = EncodedExample(9, [1, 29, 30, 5, 6, 2, 40, 41], ((3, 6),), answer="even")
+    assert labels_of([cut, *rows(6), cut, piece]) == {normalise_answer(name): ids for name, ids in LABELS.items()}
+
+
 def test_more_rows_than_the_tokens_allow_are_an_even_selection() -> None:
     assert asked_rows(rows(12), LABELS) == list(range(12))
     assert asked_rows(rows(12), LABELS, most_tokens=36) == [0, 4, 8]  # 3 tokens of prompt, 9 of labels each

@@ -71,7 +71,11 @@ def test_a_deleted_data_set_is_gone_with_its_rows_unless_a_task_needs_it(
     with pytest.raises(Conflict, match=task.id):
         datasets.delete("inbox")
     tasks.finish(task, task.state.CANCELLED)
+    for key in (f"{saved.content_sha256[:16]}-abc", "0123456789abcdef-abc"):  # its tokens, and another's
+        (data_dir.tokens / key).mkdir(parents=True)
+        (data_dir.tokens / key / "texts").write_text("private")
     datasets.delete("inbox")
     assert list(data_dir.datasets.iterdir()) == []
+    assert [path.name for path in data_dir.tokens.iterdir()] == ["0123456789abcdef-abc"]
     with pytest.raises(DatasetNotFound, match="none yet"):
         datasets.delete("inbox")

@@ -103,3 +103,16 @@ def test_what_is_dropped_is_made_anew(cache: DiskCache) -> None:
     cache.drop("a")
     assert cache.hold("a") is None
     assert (cache.make("a", fill(2)).path / "data").stat().st_size == 2
+
+
+def test_what_another_process_removes_meanwhile_is_no_error(cache: DiskCache, monkeypatch: pytest.MonkeyPatch) -> None:
+    nothing = DiskCache(cache.root, 0)
+    nothing.make("a", fill()).release()
+    listed = list(nothing._folders())
+    (nothing.root / ".new-left").mkdir()
+    left = (0.0, 0, nothing.root / ".new-left")
+    nothing.trim()
+    (nothing.root / ".new-left").rmdir()
+    monkeypatch.setattr(nothing, "_folders", lambda: iter([*listed, left]))
+    nothing.trim()
+    assert names(nothing) == set()

@@ -204,6 +204,11 @@ def optimizer_bytes(trained_parameters: int) -> int:
     return 3 * _BYTES * trained_parameters
 
 
+def lane_bytes(trained_parameters: int, lanes: int) -> int:
+    """Gradients of each lane beside those that are added up; a single one has none of its own."""
+    return lanes * _BYTES * trained_parameters if lanes > 1 else 0
+
+
 def get_optimal_batch_size(
     model_size: ModelShape, available_memory: int, *, device_type: str = "cpu", costs: Costs | None = None
 ) -> int:
@@ -299,7 +304,7 @@ def memory_need(
         costs = costs.recomputed(kept_bytes_per_token(shape, trained))
     activations = math.ceil(max((costs.of(batch) for batch in batches), default=0.0))
     weights = trained.weight_bytes(shape)
-    optimizer = optimizer_bytes(trained.parameters) + (lanes - 1) * _BYTES * trained.parameters
+    optimizer = optimizer_bytes(trained.parameters) + lane_bytes(trained.parameters, lanes)
     training = libraries_bytes + weights + optimizer + activations
     loading = libraries_bytes + trained.loading_bytes(shape)
     return MemoryNeed(libraries_bytes, weights, optimizer, activations, max(training, loading))
