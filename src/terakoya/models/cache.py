@@ -75,6 +75,10 @@ class ModelCache:
             return self.held_bytes()
 
     @property
+    def is_opening(self) -> bool:
+        return self._opening.locked()
+
+    @property
     def open_models(self) -> list[tuple[ModelArtifact, int, list[str]]]:
         """Each whole model with its bytes and the hashes of the adapters on it."""
         with self._table:

@@ -4,6 +4,7 @@ endpoint and shown nowhere. Knows nothing of the registry, nor of models here.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import json
 import re
@@ -29,6 +30,8 @@ ENGINE = "external"
 _CONNECT_SECONDS = 10.0
 _MAX_ERROR_BYTES, _MAX_SAID_CHARS = 20_000, 300
 _MAX_EMBEDDINGS_BYTES = 200_000_000
+_MAX_LINE_BYTES = 2_000_000
+"""Of a stream: one piece of an answer, with the likelihoods of twenty other tokens, has some thousand."""
 _ENDS = {"length": "length"}
 """Reasons for an end that are not "stop" to us either."""
 _RETRY_AFTER = re.compile(r"[0-9]{1,4}")
@@ -91,24 +94,23 @@ class ExternalClient:
     async def embed(self, name: str, texts: Sequence[str]) -> tuple[Vector, int]:
         """Return the texts' vectors as the endpoint gives them, [texts, dimension], and the tokens it counted."""
         endpoint = self._named(name, "embeddings")
-        raw = b""
+        raw: list[str] = []
+        size = 0
         body = {"model": endpoint.model, "input": list(texts), "encoding_format": "float"}
-        async with aclosing(self._lines(endpoint, "/embeddings", body)) as lines:
+        async with aclosing(self._lines(endpoint, "/embeddings", body, most=_MAX_EMBEDDINGS_BYTES)) as lines:
             async for line in lines:
-                raw += line.encode()
-                if len(raw) > _MAX_EMBEDDINGS_BYTES:
-                    raise BadGateway(f"the endpoint {name!r} sends more than {_MAX_EMBEDDINGS_BYTES} bytes of vectors")
+                raw.append(line)
+                size += len(line)
+                if size > _MAX_EMBEDDINGS_BYTES:
+                    raise _too_much(endpoint, _MAX_EMBEDDINGS_BYTES)
         try:
-            answer = json.loads(raw)
-            rows = sorted(answer["data"], key=lambda row: int(row["index"]))
-            vectors = np.array([row["embedding"] for row in rows], dtype=np.float32)
-            if vectors.ndim != 2 or len(vectors) != len(texts) or not np.isfinite(vectors).all():
-                raise ValueError(f"vectors of shape {vectors.shape} for {len(texts)} texts")
-            return vectors, int((answer.get("usage") or {}).get("prompt_tokens", 0))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            return await asyncio.to_thread(_vectors, "".join(raw), len(texts))  # a second for some megabytes
+        except _NONSENSE as error:
             raise _no_sense(endpoint, error) from error
 
-    async def _lines(self, endpoint: Endpoint, path: str, body: dict[str, Any] | None) -> AsyncGenerator[str, None]:
+    async def _lines(
+        self, endpoint: Endpoint, path: str, body: dict[str, Any] | None, *, most: int = _MAX_LINE_BYTES
+    ) -> AsyncGenerator[str, None]:
         headers = {} if endpoint.api_key is None else {"Authorization": f"Bearer {endpoint.api_key}"}
         timeout = httpx.Timeout(endpoint.timeout_seconds, connect=min(_CONNECT_SECONDS, endpoint.timeout_seconds))
         try:
@@ -120,9 +122,20 @@ class ExternalClient:
             ):
                 if response.status_code != 200:
                     raise await _refusal(endpoint, response)
-                async for line in response.aiter_lines():
-                    if line:
-                        yield line
+                held: list[bytes] = []
+                size = 0
+                async for chunk in response.aiter_bytes():
+                    *ends, rest = chunk.split(b"\n")
+                    for end in ends:
+                        if line := b"".join([*held, end]).decode(errors="replace").rstrip("\r"):
+                            yield line
+                        held, size = [], 0
+                    held.append(rest)
+                    size += len(rest)
+                    if size > most:  # httpx' own lines have no limit
+                        raise _too_much(endpoint, most)
+                if line := b"".join(held).decode(errors="replace"):
+                    yield line
         except httpx.TimeoutException as error:
             seconds = timeout.connect if isinstance(error, httpx.ConnectTimeout) else endpoint.timeout_seconds
             raise BadGateway(f"the endpoint {endpoint.name!r} was silent for {seconds:g} s; try again later") from error
@@ -161,7 +174,7 @@ class _Reading:
             if usage := chunk.get("usage"):
                 self._tokens, self._prompt_tokens = int(usage["completion_tokens"]), int(usage["prompt_tokens"])
             return [part for choice in chunk.get("choices", ())[:1] if (part := self._part(choice)) is not None]
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+        except _NONSENSE as error:
             raise _no_sense(self._endpoint, error) from error
 
     def end(self) -> AnswerPart:
@@ -186,6 +199,23 @@ class _Reading:
             raise TypeError(f"a piece of text is {type(delta).__name__}")
         self._pieces += 1
         return AnswerPart(delta=delta or "", logprobs=logprobs)
+
+
+_NONSENSE = (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
+
+
+def _vectors(raw: str, count: int) -> tuple[Vector, int]:
+    """Raises: one of ``_NONSENSE`` for what is no vector a text."""
+    answer = json.loads(raw)
+    rows = {int(row["index"]): row["embedding"] for row in answer["data"]}
+    vectors = np.array([rows[index] for index in range(count)], dtype=np.float32)
+    if vectors.ndim != 2 or len(rows) != count or not np.isfinite(vectors).all():
+        raise ValueError(f"vectors of shape {vectors.shape} for {count} texts")
+    return vectors, int((answer.get("usage") or {}).get("prompt_tokens", 0))
+
+
+def _too_much(endpoint: Endpoint, most: int) -> BadGateway:
+    return BadGateway(f"the endpoint {endpoint.name!r} sends more than {most} bytes at once")
 
 
 def _options(sampling: Sampling, *, is_chat: bool) -> dict[str, Any]:

@@ -30,7 +30,17 @@ def read_gguf_header(path: Path) -> dict[str, Scalar]:
         return _Walk(path, file).walk()
 
 
+def count_gguf_elements(path: Path) -> int:
+    """Return how many numbers its tensors hold. Raises: UnsafeArtifact."""
+    with path.open("rb") as file:
+        walk = _Walk(path, file)
+        walk.walk()
+        return walk.elements
+
+
 class _Walk:
+    elements = 0
+
     def __init__(self, path: Path, file: BinaryIO) -> None:
         self._path, self._file = path, file
         self._size = path.stat().st_size
@@ -83,6 +93,7 @@ class _Walk:
         if not 1 <= dimensions <= _MAX_DIMENSIONS:
             raise self._refused(f"tensor {name!r} has {dimensions} dimensions")
         elements = math.prod(int(self._number("<Q", name)) for _ in range(dimensions))
+        self.elements += elements
         self._number("<I", name)
         offset = int(self._number("<Q", name))
         # The smallest type in use stores less than 2 bits a weight; gguf checks the exact size when it maps the data.

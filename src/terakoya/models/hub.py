@@ -151,7 +151,7 @@ class HubConnection:
                     url = self._target(url, response.headers["Location"], what)
                     continue
                 if response.status_code not in (200, 206):
-                    raise self._refusal(response, what)
+                    raise self._refusal(response, url, what)
                 yield response
                 return
             except httpx.TransportError as error:
@@ -173,13 +173,17 @@ class HubConnection:
             raise ModelLoadError(f"the hub points to {target[:_MAX_SAID_CHARS]!r} for {what}, which is not followed")
         return target
 
-    def _refusal(self, response: httpx.Response, what: str) -> AppException:
+    def _refusal(self, response: httpx.Response, url: str, what: str) -> AppException:
         """Return the error that a status, and the hub's own code beside it, stand for."""
         status, code = response.status_code, response.headers.get("X-Error-Code", "")
         where = self._access.endpoint
         if status in (408, 429) or status >= 500:
             kind = TooBusy if status == 429 else HubFailure
             return kind(f"{where!r} answers {status} for {what}; try again later")
+        if _origin(url) != _origin(where):  # a signature that has run out, a proxy: says nothing of the model
+            return HubFailure(
+                f"{_origin(url)!r}, to which the hub points, answers {status} for {what}; try again later"
+            )
         if code == "RevisionNotFound":
             return NotFound(f"{where!r} does not have {what}; the usual revision is 'main'")
         if code == "GatedRepo" or status == 403:

@@ -38,7 +38,8 @@ def choose_files(repository: HubRepository, wanted: str | None = None) -> list[H
         return [*_named(files, _ABOUT), _wanted(repository, files, wanted)]
     weights = _safetensors(repository, files)
     if weights:
-        return [*_named(files, _OPENED | _ABOUT), *weights]
+        opened = _OPENED if _is_adapter(files) else _OPENED - {ADAPTER_CONFIG}  # left behind by who merged it
+        return [*_named(files, opened | _ABOUT), *weights]
     ggufs = [file for name, file in files.items() if name.endswith(".gguf")]
     if len(ggufs) == 1:
         return [*_named(files, _ABOUT), *ggufs]
@@ -58,8 +59,8 @@ def choose_files(repository: HubRepository, wanted: str | None = None) -> list[H
 
 
 def _safetensors(repository: HubRepository, files: dict[str, HubFile]) -> list[HubFile]:
-    if ADAPTER_CONFIG in files and "config.json" not in files:
-        return [files[ADAPTER_WEIGHTS]] if ADAPTER_WEIGHTS in files else []
+    if _is_adapter(files):
+        return [files[ADAPTER_WEIGHTS]]
     if "model.safetensors" in files:
         return [files["model.safetensors"]]
     shards = {match[1]: (match[2], file) for name, file in files.items() if (match := _SHARD.fullmatch(name))}
@@ -71,6 +72,12 @@ def _safetensors(repository: HubRepository, files: dict[str, HubFile]) -> list[H
         missing = ", ".join(sorted(expected - set(shards))[:5])
         raise ModelLoadError(f"{repository.name!r} lacks a part of its weights: {missing} of {max(totals)}")
     return [file for _, (_, file) in sorted(shards.items())]
+
+
+def _is_adapter(files: dict[str, HubFile]) -> bool:
+    """A base's config.json beside it changes nothing; a whole model's weights do."""
+    is_whole = "model.safetensors" in files or any(map(_SHARD.fullmatch, files))
+    return not is_whole and {ADAPTER_CONFIG, ADAPTER_WEIGHTS} <= files.keys()
 
 
 def _wanted(repository: HubRepository, files: dict[str, HubFile], name: str) -> HubFile:

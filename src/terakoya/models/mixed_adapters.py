@@ -52,7 +52,12 @@ class MixedAdapters:
         config = module.peft_config[name]
         if config.modules_to_save or getattr(config, "trainable_token_indices", None):
             return False
-        return all(_is_plain(layer, name) for layer in _lora_layers(module) if name in _names_on(layer))
+        return all(
+            # A router hands each expert some tokens of some rows: whose they are is not to be seen there.
+            _is_plain(layer, name) and ".experts." not in place
+            for place, layer in module.named_modules()
+            if isinstance(layer, LoraLayer) and name in _names_on(layer)
+        )
 
     def pack(self, module: nn.Module) -> None:
         """Lay the adapters of each layer behind one another; PEFT's parameters become views."""
@@ -82,7 +87,13 @@ class MixedAdapters:
         groups = _groups(self._rows, packed)
         if not groups:
             return None
-        x = inputs[0].to(packed.a.dtype)
+        x, shape = inputs[0].to(packed.a.dtype), output.shape
+        if x.dim() == 2:  # OPT's feed-forward, shared experts: the rows' tokens behind one another
+            x, output = (each.reshape(len(self._rows), -1, each.shape[-1]) for each in (x, output))
+        return self._added(x, output, packed, groups).reshape(shape)
+
+    def _added(self, x: Tensor, output: Tensor, packed: _Packed, groups: dict[str, list[int]]) -> Tensor:
+        """[rows, tokens, in] and [rows, tokens, out] -> [rows, tokens, out]"""
         low = min(packed.spans[name][0] for name in groups)
         high = max(packed.spans[name][1] for name in groups)
         at_work = sum(packed.spans[name][1] - packed.spans[name][0] for name in groups)
@@ -151,6 +162,11 @@ def _names_on(layer: LoraLayer) -> set[str]:
     return {*layer.lora_A, *layer.lora_embedding_A}
 
 
+def _is_finite(layer: LoraLayer, name: str) -> bool:
+    """What is no number stays none when a mask multiplies it by 0: it would be in all rows."""
+    return all(bool(torch.isfinite(part[name].weight).all()) for part in (layer.lora_A, layer.lora_B))
+
+
 def _is_plain(layer: LoraLayer, name: str) -> bool:
     return (
         name in layer.lora_A
@@ -158,4 +174,5 @@ def _is_plain(layer: LoraLayer, name: str) -> bool:
         and layer.lora_B[name].bias is None
         and name not in layer.lora_magnitude_vector
         and name not in layer.lora_variant
+        and _is_finite(layer, name)
     )

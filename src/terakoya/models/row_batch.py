@@ -91,8 +91,10 @@ class RowBatch:
         # Else the head scores every position of the prompt, for nothing.
         self._options: dict[str, Any] = {"logits_to_keep": 1} if "logits_to_keep" in accepted else {}
         plain = all(type(layer) is DynamicLayer for layer in DynamicCache(config=self._config).layers)
-        self.can_hold_several = plain and {"attention_mask", "position_ids"} <= set(accepted)
-        """Not where a layer keeps a window or a state in place of keys and values: those rows cannot be joined."""
+        takes_places = {"attention_mask", "position_ids"} <= set(accepted)
+        self.can_hold_several = plain and takes_places and not _turns_by_length(self._config)
+        """Not where a layer keeps a window or a state in place of keys and values: those rows cannot be joined. Nor
+        where the longest row says how far the keys of all are turned."""
         self._cache: Any = None
         self._mask: Tensor | None = None
         """[rows, tokens]: 1 where one is, 0 where a shorter row is padded."""
@@ -160,6 +162,12 @@ class RowBatch:
         if self.can_hold_several:
             cache.layers = [_Row() for _ in cache.layers]
         return cache
+
+
+def _turns_by_length(config: Any) -> bool:
+    rope = getattr(config, "rope_parameters", None) or {}
+    kinds = [rope, *(each for each in rope.values() if isinstance(each, dict))]
+    return any(each.get("rope_type") in ("dynamic", "longrope") for each in kinds)
 
 
 def _padded(mask: Tensor, length: int) -> Tensor:

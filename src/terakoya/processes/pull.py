@@ -15,13 +15,11 @@ from typing import Any
 os.environ["HF_HUB_OFFLINE"] = "1"  # what is opened here is a file on disk
 os.environ["TQDM_DISABLE"] = "1"  # the task's log is for people; progress goes by events
 
-import psutil
-
 from terakoya.domain.datasets import Message
 from terakoya.domain.events import EventType, Phase
 from terakoya.domain.models import ModelArtifact, ModelInfo, ModelKind
 from terakoya.domain.tasks import Outcome, TaskState
-from terakoya.exceptions import InvalidConfig, InvalidDataset, StorageFull, TooBusy
+from terakoya.exceptions import InvalidConfig, InvalidDataset, ModelLoadError, StorageFull, TooBusy
 from terakoya.models.adapter_base import check_base, declared_base
 from terakoya.models.artifacts import (
     check_file,
@@ -35,6 +33,7 @@ from terakoya.models.artifacts import (
 from terakoya.models.base_loader import widest_dtype
 from terakoya.models.embedder_config import read_embedder_config
 from terakoya.models.factory import create_model_loader
+from terakoya.models.gguf_header import count_gguf_elements
 from terakoya.models.hub import HUB_TOKEN, HubAccess, HubConnection, HubFailure, HubFile
 from terakoya.models.hub_download import Cancelled, HubDownload
 from terakoya.models.hub_files import ADAPTER_CONFIG, choose_files
@@ -53,6 +52,7 @@ from terakoya.models.wire import artifact_from_json
 from terakoya.storage.files import full_disk_is_named
 from terakoya.storage.manifest import file_sha256
 from terakoya.storage.worker_io import WorkerContext, run_worker
+from terakoya.utils.host_memory import host_room_bytes
 
 RESULT = "result"
 MB = 10**6
@@ -120,6 +120,8 @@ def _pull_hub(context: WorkerContext, token: str | None, work: Path, result: Pat
     with closing(HubConnection(HubAccess(asked["endpoint"], token))) as connection:
         repository = connection.repository(source.repository, source.revision)
         files = choose_files(repository, source.file)
+        if context.spec["parent"] is not None and all(file.name != ADAPTER_CONFIG for file in files):
+            raise InvalidConfig(f"{source.text!r} is a whole model and takes no base; leave out 'base'")
         download = HubDownload(
             connection,
             repository,
@@ -179,6 +181,7 @@ def _kept(
     check_folder(copy)
     if loader_type_of(copy) == "gguf":
         gguf = gguf_file_of(copy)
+        _refuse_too_large(gguf)
         card = card | {"gguf_sha256": file_sha256(gguf)}
         _convert(context, gguf, result, "gguf")
         for file in copy.iterdir():
@@ -261,7 +264,21 @@ def _described(
 
 
 def available_bytes() -> int:
-    return int(psutil.virtual_memory().available)
+    return host_room_bytes()
+
+
+def _refuse_too_large(gguf: Path) -> None:
+    """Raises: ModelLoadError, StorageFull if the float32 weights it is turned into have no room."""
+    elements, free = count_gguf_elements(gguf), shutil.disk_usage(gguf.parent).free
+    if 4 * elements > free:
+        raise StorageFull(
+            f"{gguf.name!r} needs {4 * elements // MB} MB as float32 safetensors; {free // MB} MB are free on the disk"
+        )
+    if widest_dtype(elements, available_bytes()) != "float32":
+        raise ModelLoadError(
+            f"{gguf.name!r} is turned into float32, for which its {elements / 1e9:.1f} billion weights need "
+            f"{4 * elements // MB} MB of memory; {available_bytes() // MB} MB are free. Take its safetensors"
+        )
 
 
 def _try_template(folder: Path) -> None:

@@ -108,6 +108,8 @@ class Server:
         self._parts = parts
         self._opening = opening
         self._queues = {engine.name: _Queue(engine, AT_ONCE[engine.name]) for engine in choice.engines}
+        # Its own thread: those of the loop are for what takes moments, and answers begin there.
+        self._opener = ThreadPoolExecutor(max_workers=1, thread_name_prefix="opening")
 
     async def health(self, request: Request) -> Response:
         return JSONResponse({"status": "ok", "asked": sum(queue.asked for queue in self._queues.values())})
@@ -134,7 +136,7 @@ class Server:
             engine.load(artifact)
             return {"engine": engine.name, "seconds": round(time.monotonic() - began, 3)}
 
-        return StreamingResponse(_one_line(opened), media_type="application/x-ndjson")
+        return StreamingResponse(_one_line(opened, self._opener), media_type="application/x-ndjson")
 
     async def unload(self, request: Request) -> Response:
         artifact = artifact_from_json((await request.json())["artifact"])
@@ -151,7 +153,7 @@ class Server:
             work = self._queues[engine.name].submit(answer)
         except AppException as error:
             return _refused(error)
-        return StreamingResponse(answer.lines(work), media_type="application/x-ndjson")
+        return StreamingResponse(answer.lines(work, engine), media_type="application/x-ndjson")
 
     async def embed(self, request: Request) -> Response:
         asked = embed_request_from_json(await request.json())
@@ -218,14 +220,16 @@ class _Answer:
         finally:
             self._put(None)
 
-    async def lines(self, work: Future[None]) -> AsyncIterator[bytes]:
+    async def lines(self, work: Future[None], engine: Engine) -> AsyncIterator[bytes]:
         """Yield the events as lines of JSON. When the reader goes away, so does the work."""
         try:
             while True:
                 try:
                     event = await asyncio.wait_for(self._events.get(), HEARTBEAT_SECONDS)
                 except TimeoutError:
-                    if self._started_at is not None:
+                    if self._started_at is not None and engine.is_opening:
+                        self._started_at = time.monotonic()  # a large model is made and read for minutes
+                    elif self._started_at is not None:
                         busy = time.monotonic() - self._started_at
                         _leave_if_stuck(busy, self._asked.timeout_seconds + STUCK_SECONDS)
                     yield b"\n"
@@ -246,9 +250,9 @@ class _Answer:
             self._loop.call_soon_threadsafe(self._events.put_nowait, event)
 
 
-async def _one_line(work: Callable[[], dict[str, Any]]) -> AsyncIterator[bytes]:
-    """Yield empty lines while the work lasts, then what it returned or raised."""
-    done = asyncio.ensure_future(asyncio.to_thread(work))
+async def _one_line(work: Callable[[], dict[str, Any]], worker: ThreadPoolExecutor) -> AsyncIterator[bytes]:
+    """Yield empty lines while the work lasts, then what it returned or raised. Not begun for a reader who has left."""
+    done = asyncio.get_running_loop().run_in_executor(worker, work)
     try:
         while not (await asyncio.wait({done}, timeout=HEARTBEAT_SECONDS))[0]:
             yield b"\n"
@@ -258,6 +262,8 @@ async def _one_line(work: Callable[[], dict[str, Any]]) -> AsyncIterator[bytes]:
     except Exception as error:  # noqa: BLE001  of the worker: the reader hears of it, the log has the rest
         traceback.print_exception(error)
         yield json.dumps(_internal(error)).encode() + b"\n"
+    finally:
+        done.cancel()
 
 
 def _refused(error: AppException) -> Response:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from terakoya.utils.process_start import start_of
+
 _SUFFIX = ".json"
 
 
@@ -22,18 +24,17 @@ class MemoryLease:
     """Such as a task's id."""
     pid: int
     started: float
-    """The process' start time: another process may get the same id later."""
+    """When the process started (``start_of``): another process may get the same id later."""
     size_bytes: int
     """The most that the process will hold."""
 
     @property
     def outstanding_bytes(self) -> int | None:
         """What it is still going to take, None if the process is gone."""
+        if start_of(self.pid) != self.started:
+            return None
         try:
-            process = psutil.Process(self.pid)
-            if process.create_time() != self.started:
-                return None
-            held: int = process.memory_info().rss
+            held: int = psutil.Process(self.pid).memory_info().rss
         except psutil.Error:
             return None
         return max(0, self.size_bytes - held)
@@ -42,14 +43,19 @@ class MemoryLease:
 def hold(folder: Path, holder: str, size_bytes: int) -> None:
     """Promise this process so much, in place of what it was promised before. Raises: OSError."""
     folder.mkdir(parents=True, exist_ok=True)
-    lease = MemoryLease(holder, os.getpid(), psutil.Process().create_time(), size_bytes)
+    lease = MemoryLease(holder, os.getpid(), start_of(os.getpid()) or 0.0, size_bytes)
     waiting = folder / f".{holder}.{os.getpid()}"
     waiting.write_text(json.dumps(asdict(lease)), encoding="utf-8")
-    waiting.replace(folder / f"{holder}{_SUFFIX}")
+    waiting.replace(_file(folder, holder))
 
 
 def give_back(folder: Path, holder: str) -> None:
-    (folder / f"{holder}{_SUFFIX}").unlink(missing_ok=True)
+    _file(folder, holder).unlink(missing_ok=True)
+
+
+def _file(folder: Path, holder: str) -> Path:
+    """Of this process: whoever forgets a dead attempt's file must not take the next attempt's with it."""
+    return folder / f"{holder}.{os.getpid()}{_SUFFIX}"
 
 
 def outstanding(folder: Path) -> Sequence[tuple[str, int]]:

@@ -142,6 +142,8 @@ class SqlModelRepository:
                 is_last = session.scalar(sharing) == 0
             if is_last:
                 remove(self._data_dir, row.content_sha256)
+                for made in self._data_dir.engine_files.glob(f"*{row.content_sha256}*"):
+                    made.unlink(missing_ok=True)
 
     def _verified(self, info: ModelInfo) -> Path:
         path = self._data_dir.model(info.content_sha256)

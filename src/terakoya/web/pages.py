@@ -137,7 +137,7 @@ def show_ask(request: Request, models: Models) -> HTMLResponse:
 
 @router.get("/evaluate")
 def show_evaluate(request: Request, models: Models) -> HTMLResponse:
-    return render(request, "evaluate.html", models=talkers(models.list()))
+    return render(request, "evaluate.html", models=[model for model in talkers(models.list()) if model.has_files])
 
 
 @router.get("/chat")

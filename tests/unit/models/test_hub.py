@@ -243,6 +243,9 @@ def test_weights_come_last_and_in_one_form() -> None:
     adapter = ["adapter_config.json", "adapter_model.safetensors"]
     assert chosen([*adapter, "adapter_model.bin", "README.md"]) == ["README.md", *adapter]
     assert chosen(["a.gguf", "config.json"]) == ["a.gguf"]
+    assert chosen([*adapter, "config.json"]) == ["adapter_config.json", "config.json", "adapter_model.safetensors"]
+    merged = ["config.json", "model.safetensors", "adapter_config.json"]  # left over from before the merge
+    assert chosen(merged) == ["config.json", "model.safetensors"]
 
 
 def test_a_repository_without_safe_weights_is_refused() -> None:

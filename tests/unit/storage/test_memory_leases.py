@@ -51,3 +51,9 @@ def test_another_process_of_the_same_id_is_not_taken_for_it(tmp_path: Path) -> N
 def test_what_is_no_lease_is_passed_over(tmp_path: Path, text: str) -> None:
     (tmp_path / "x.json").write_text(text)
     assert outstanding(tmp_path) == []
+
+
+def test_a_lease_survives_a_clock_that_is_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hold(tmp_path, "task_1", 100 * GIB)
+    monkeypatch.setattr(psutil.Process, "create_time", lambda self: 1.0)  # as psutil tells it after a correction
+    assert [holder for holder, _ in outstanding(tmp_path)] == ["task_1"]

@@ -55,6 +55,11 @@ class Engine(Protocol):
 
     def open_models(self) -> list[OpenModel]: ...
 
+    @property
+    def is_opening(self) -> bool:
+        """Whether answers may be waiting for a model to be opened."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Task:

@@ -27,5 +27,9 @@ class LateEngine:
     def unload(self, artifact: ModelArtifact) -> bool:
         return not self._is_made() or self._engine().unload(artifact)
 
+    @property
+    def is_opening(self) -> bool:
+        return self._is_made() and self._engine().is_opening
+
     def open_models(self) -> list[OpenModel]:
         return self._engine().open_models() if self._is_made() else []

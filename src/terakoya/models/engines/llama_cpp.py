@@ -116,6 +116,10 @@ class LlamaCppEngine:
                 self._drop(instance)
             return True
 
+    @property
+    def is_opening(self) -> bool:
+        return self._opening.locked()
+
     def open_models(self) -> list[OpenModel]:
         with self._budget.lock:
             return [

@@ -54,6 +54,10 @@ class PyTorchEngine:
     def unload(self, artifact: ModelArtifact) -> bool:
         return self._cache.drop(artifact.root.info.content_sha256)
 
+    @property
+    def is_opening(self) -> bool:
+        return self._cache.is_opening
+
     def open_models(self) -> list[OpenModel]:
         return [
             OpenModel(artifact, self.name, size, len(adapters)) for artifact, size, adapters in self._cache.open_models

@@ -14,7 +14,7 @@ from typing import Any
 from torch import Tensor
 
 from terakoya.domain.models import ModelArtifact
-from terakoya.exceptions import AppException
+from terakoya.exceptions import AppException, ModelLoadError
 from terakoya.models.base_loader import LoadedModel
 from terakoya.models.engines.base import Event, Say, Task
 from terakoya.models.generation import Detokenizer, stop_ids_of
@@ -86,6 +86,10 @@ class TorchRow(Opening):
     def take(self, logits: Tensor) -> bool:
         """Choose a token, [vocabulary] -> whether the answer goes on."""
         try:
+            if bool(logits.isnan().any()):
+                raise ModelLoadError(
+                    f"the model {self.artifact.info.name!r} computed what is no number; fetch it again"
+                )
             return self._take(logits)
         except AppException as error:
             self.end(error)

@@ -158,6 +158,8 @@ class EvaluationService:
         model = self._models.find(configuration.model)
         if not model.can_answer:
             raise InvalidConfig(f"{model.name!r} is an embedder and writes no text; name a chat model")
+        if not model.has_files:
+            raise InvalidConfig(f"{model.name!r} answers elsewhere; what writes answers from documents has to be here")
         return replace(configuration, model=model.id)
 
     def _problems(self, collection: CollectionInfo, questions: Sequence[SetQuestion]) -> list[str]:
