@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Engine
 
@@ -36,6 +38,7 @@ from terakoya.storage.evaluation_repository import SqlEvaluationRepository
 from terakoya.storage.event_log import FileEventLog
 from terakoya.storage.files import DataDir, new_id
 from terakoya.storage.garbage import collect_garbage
+from terakoya.storage.json_text import to_json
 from terakoya.storage.model_repository import SqlModelRepository
 from terakoya.storage.probe_repository import SqlProbeRepository
 from terakoya.storage.task_repository import SqlTaskRepository
@@ -200,6 +203,7 @@ def build_container(settings: Settings) -> Container:
         models=model_rows,
         chat=model_client,
         probes=probes,
+        register=lambda name, rows: _registered(datasets, data_dir, name, rows),
     )
     supervisor = Supervisor(
         task_rows,
@@ -263,6 +267,16 @@ def _hub_access(settings: Settings) -> HubAccess:
         token=None if token is None else token.get_secret_value(),
         is_offline=settings.hf_hub_offline,
     )
+
+
+def _registered(datasets: DatasetService, data_dir: DataDir, name: str, rows: Sequence[dict[str, Any]]) -> str:
+    """Make a data set of rows, checked as an upload is, and return its id. Raises: Conflict if the name is taken."""
+    path = data_dir.uploads / new_id("rows")
+    try:
+        path.write_bytes(b"".join(to_json(row) + b"\n" for row in rows))
+        return datasets.import_file(path, name=name, original_filename=f"{name}.jsonl").id
+    finally:
+        path.unlink(missing_ok=True)
 
 
 def _vector_store(settings: Settings, data_dir: DataDir) -> VectorStore:

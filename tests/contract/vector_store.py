@@ -7,12 +7,16 @@ import math
 import random
 import uuid
 from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+from typing import Any
 
 import numpy as np
 import pytest
 
 from terakoya.domain.document_ports import VectorStore
 from terakoya.domain.documents import IndexPoint, SparseVector, StoreHit, Terms
+from terakoya.domain.retrieval import DocumentFacts, Filters
 from terakoya.exceptions import Conflict, InvalidConfig, RAGError
 from terakoya.rag.retrieval.sparse import K1, B, passage_vector, query_vector
 from terakoya.storage.files import new_id
@@ -25,6 +29,10 @@ def point(
 ) -> IndexPoint:
     vector = np.asarray(dense if dense is not None else [1.0] + [0.0] * (DIMENSION - 1), dtype=np.float32)
     return IndexPoint(point_id(name), document, vector, passage_vector({1: 1} if terms is None else terms, 1.0))
+
+
+def _seconds(day: str) -> float:
+    return datetime.fromisoformat(f"{day}T23:59:59+00:00").timestamp()
 
 
 def point_id(name: str) -> str:
@@ -40,6 +48,13 @@ def axis(number: int, *, tilt: float = 0.0) -> np.ndarray:
 
 def ids(hits: Sequence[StoreHit]) -> list[str]:
     return [hit.id for hit in hits]
+
+
+CHOSEN = [
+    replace(point("a", document="a"), facts=DocumentFacts("pdf", "ja", _seconds("2026-03-01"), ("人事",))),
+    replace(point("b", document="b"), facts=DocumentFacts("pdf", "en", _seconds("2026-03-02"))),
+    replace(point("c", document="c"), facts=DocumentFacts("html", "en", _seconds("2026-03-03"), ("人事", "it"))),
+]
 
 
 class VectorStoreContract:
@@ -110,11 +125,50 @@ class VectorStoreContract:
         others = [point(f"other{number}", document="other", terms={1: 3}) for number in range(60)]
         await store.upsert(collection, [*others, point("mine", document="mine", dense=axis(0, tilt=2.0))])
         for hits in (
-            await store.search_dense(collection, axis(0), limit=1, document_ids=["mine"]),
-            await store.search_sparse(collection, query_vector({1: 1}), limit=1, document_ids=["mine", "absent"]),
+            await store.search_dense(collection, axis(0), limit=1, filters=Filters(document=("mine",))),
+            await store.search_sparse(
+                collection, query_vector({1: 1}), limit=1, filters=Filters(document=("mine", "absent"))
+            ),
         ):
             assert ids(hits) == [point_id("mine")]
-        assert await store.search_dense(collection, axis(0), limit=1, document_ids=[]) == []
+
+    @pytest.mark.parametrize(
+        ("filters", "found"),
+        [
+            ({"type": ["pdf"]}, {"a", "b"}),
+            ({"type": ["pdf", "html"], "language": ["en"]}, {"b", "c"}),
+            ({"tags": ["人事", "none"]}, {"a", "c"}),
+            ({"date_from": "2026-03-02"}, {"b", "c"}),
+            ({"date_to": "2026-03-02"}, {"a", "b"}),
+            ({"date_from": "2026-03-02", "date_to": "2026-03-02"}, {"b"}),
+            ({"document": ["a", "b"], "language": ["ja"]}, {"a"}),
+            ({"language": ["fr"]}, set()),
+        ],
+    )
+    async def test_documents_are_chosen_by_what_is_known_of_them(
+        self, store: VectorStore, collection: str, filters: dict[str, Any], found: set[str]
+    ) -> None:
+        await store.upsert(collection, CHOSEN)
+        chosen = Filters.of(filters)
+        names = {point_id(name): name for name in "abc"}
+        for hits in (
+            await store.search_dense(collection, axis(0), limit=9, filters=chosen),
+            await store.search_sparse(collection, query_vector({1: 1}), limit=9, filters=chosen),
+        ):
+            assert {names[hit.id] for hit in hits} == found
+
+    async def test_what_is_known_of_a_document_changes_for_all_its_points(
+        self, store: VectorStore, collection: str
+    ) -> None:
+        await store.upsert(collection, [*CHOSEN, replace(CHOSEN[0], id=point_id("a2"))])
+        await store.set_facts(collection, "a", replace(CHOSEN[0].facts, tags=("新",)))
+        hits = await store.search_dense(collection, axis(0), limit=9, filters=Filters(tags=("新",)))
+        assert set(ids(hits)) == {point_id("a"), point_id("a2")}
+        assert ids(await store.search_dense(collection, axis(0), limit=9, filters=Filters(tags=("人事",)))) == [
+            point_id("c")
+        ]
+        await store.set_facts(collection, "never", CHOSEN[0].facts)
+        assert await store.count(collection) == 4
 
     async def test_a_deleted_document_is_gone(self, store: VectorStore, collection: str) -> None:
         await store.upsert(collection, [point("a", document="gone"), point("b", document="kept")])
@@ -179,7 +233,7 @@ class VectorStoreContract:
         names = ["契約書", "契約書２", "e\u0301", "\u00e9", "a b'\"", "🏫"]
         await store.upsert(collection, [point(name, document=name) for name in names])
         for name in names:
-            hits = await store.search_dense(collection, axis(0), limit=9, document_ids=[name])
+            hits = await store.search_dense(collection, axis(0), limit=9, filters=Filters(document=(name,)))
             assert ids(hits) == [point_id(name)]
 
     async def test_collections_do_not_mix(self, store: VectorStore, collection: str) -> None:

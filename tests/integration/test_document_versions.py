@@ -11,6 +11,7 @@ from qdrant_client import AsyncQdrantClient
 
 from document_house import DocumentHouse, document_house
 from terakoya.domain.documents import DocumentStatus
+from terakoya.domain.retrieval import Filters
 from terakoya.exceptions import Conflict, DocumentNotFound, Unavailable
 from terakoya.storage.vector_store.server import ServerVectorStore
 
@@ -54,6 +55,17 @@ async def test_a_new_version_is_asked_instead_and_the_former_one_stays_listed(ho
         back = await house.added(OLD, "a.txt", source="rules/a.txt")  # the first content again
         assert (back.version, back.status) == (3, DocumentStatus.READY)
         assert [text for _, text in await house.found("lamps")] == [OLD]
+
+
+async def test_a_new_version_keeps_the_tags_it_is_chosen_by(house: DocumentHouse) -> None:
+    async with house.working():
+        old = await house.added(OLD, "a.txt", source="a.txt")
+        await house.service.set_tags(old.id, ["hr"])
+        new = await house.added(NEW, "a.txt", source="a.txt")
+        assert new.tags == ("hr",)
+        collection = house.rows.find_collection("default")
+        found = await house.retriever.search(collection, "lamps", filters=Filters(tags=("hr",)))
+        assert [hit.passage.document_id for hit in found.hits] == [new.id]
 
 
 async def test_a_version_that_cannot_be_read_leaves_the_former_one_in_place(house: DocumentHouse) -> None:

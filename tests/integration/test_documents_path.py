@@ -10,6 +10,7 @@ import pytest
 
 from document_house import EMBEDDER, DocumentHouse, document_house
 from terakoya.domain.documents import DocumentStatus, IndexPoint, Vector
+from terakoya.domain.retrieval import Filters
 from terakoya.domain.tasks import ProcessIdentity, TaskKind, TaskState
 from terakoya.exceptions import (
     CollectionNotFound,
@@ -22,6 +23,8 @@ from terakoya.exceptions import (
     UnreadableDocument,
 )
 from terakoya.rag.indexing import index_keeper, indexer
+from terakoya.storage.collection_repository import find_collection_row
+from terakoya.storage.database import writing
 from terakoya.storage.garbage import collect_garbage
 from terakoya.tasks.process import boot_id
 
@@ -320,7 +323,7 @@ async def test_bad_input_is_refused_before_anything_is_stored(house: DocumentHou
     with pytest.raises(UnreadableDocument, match="empty"):
         house.add(b"")
     with pytest.raises(UnreadableDocument, match=r"\.pdf"):
-        house.add(RETURNS, "a.docx")
+        house.add(RETURNS, "a.odt")
     with pytest.raises(CollectionNotFound, match="none yet"):
         house.add(RETURNS, collection="unknown")
     with pytest.raises(InvalidConfig, match="at most 200 characters"):
@@ -448,3 +451,40 @@ async def test_a_damaged_index_with_a_deletion_due_is_rebuilt_at_start_and_holds
         async for _ in restarted.event_log.follow(rebuild.id):
             pass
         assert [text for _, text in await restarted.found("lamps")] == [RETURNS]
+
+
+async def test_tags_are_searched_by_at_once_and_after_a_rebuild(house: DocumentHouse) -> None:
+    async with house.working():
+        first = await house.added("Lamps may be returned.", "first.txt")
+        await house.added("Lamps may be repaired.", "second.txt")
+        tagged = await house.service.set_tags(first.id, [" ＨＲ ", "HR", "人事"])
+        assert tagged.tags == ("HR", "人事")
+        collection = house.rows.find_collection("default")
+        for _ in range(2):
+            found = await house.retriever.search(collection, "lamps", filters=Filters(tags=("人事",)))
+            assert [hit.passage.document_id for hit in found.hits] == [first.id]
+            await house.keeper.rebuild(collection.id, lambda done, total: None)
+        with pytest.raises(InvalidConfig, match="at most 20 tags"):
+            await house.service.set_tags(first.id, [str(number) for number in range(21)])
+
+
+async def test_tags_of_a_document_that_became_ready_meanwhile_are_in_the_index(house: DocumentHouse) -> None:
+    async with house.working():
+        queued = house.add("Lamps may be returned.").document
+        await house.end_of(queued)
+        await house.keeper.set_tags(queued, ("hr",))
+        collection = house.rows.find_collection("default")
+        found = await house.retriever.search(collection, "lamps", filters=Filters(tags=("hr",)))
+        assert [hit.passage.document_id for hit in found.hits] == [queued.id]
+
+
+async def test_an_index_of_an_earlier_version_is_made_anew_at_start(house: DocumentHouse) -> None:
+    async with house.working():
+        await house.added("Lamps may be returned.", "first.txt")
+        with writing(house.engine) as session:
+            find_collection_row(session, "default").can_filter = False
+        await house.service.reconcile()
+        (task,) = house.tasks.list_tasks(kind=TaskKind.REBUILD)
+        async for _ in house.event_log.follow(task.id):
+            pass
+        assert house.rows.find_collection("default").can_filter

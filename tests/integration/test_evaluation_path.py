@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
+import re
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from terakoya.domain.evaluation import Configuration, QuestionOrigin
 from terakoya.domain.retrieval import RetrievalSettings
 from terakoya.domain.tasks import TaskKind, TaskState
 from terakoya.exceptions import CollectionNotFound, Conflict, InvalidConfig, NotFound
+from terakoya.rag.core.prompt import REFUSAL
 from terakoya.rag.evaluation.evaluator import Evaluator
 from terakoya.rag.evaluation.service import EvaluationService
 from terakoya.storage.evaluation_repository import SqlEvaluationRepository
@@ -50,7 +52,13 @@ class EvaluationHouse:
             models=house.models,
             chat=ScriptedChat(honest),
             probes=SqlProbeRepository(house.engine),
+            register=self.register,
         )
+        self.registered: dict[str, list[dict[str, Any]]] = {}
+
+    def register(self, name: str, rows: Sequence[dict[str, Any]]) -> str:
+        self.registered[name] = list(rows)
+        return "data_1"
 
     def add_questions(self, rows: list[dict[str, Any]], name: str = "shop") -> Any:
         path = self.house.data_dir.uploads / "questions"
@@ -160,3 +168,78 @@ async def test_a_collection_is_searched_as_it_was_set(shop: EvaluationHouse) -> 
     changed = shop.house.service.set_retrieval("default", RetrievalSettings("rrf", 0.3, 20, 30))
     assert changed.retrieval == RetrievalSettings("rrf", 0.3, 20, 30)
     assert shop.house.rows.find_collection("default").retrieval.fusion == "rrf"
+
+
+async def test_tuning_tells_the_gain_of_questions_it_did_not_choose_by_and_changes_nothing_unasked(
+    shop: EvaluationHouse,
+) -> None:
+    shop.add_questions(
+        [row | {"question": f"{row['question']} {number}"} for number in range(4) for row in QUESTIONS[:6]]
+    )
+    shop.house.rows.set_retrieval("default", RetrievalSettings("weighted"))
+    task = shop.service.tune("shop", apply=False)
+    async for _ in shop.house.event_log.follow(task.id):
+        pass
+    report = shop.service.get_evaluation(task.id).report
+    assert (report["questions"], report["applied"]) == (24, False)
+    assert report["tried"] > 50
+    assert report["comparison"]["ndcg_at_10"]["examples"] == 24
+    assert RetrievalSettings.of(report["suggested"])
+    chosen_by = report["ndcg_at_10"]["suggested_on_the_questions_it_was_chosen_by"]["value"]
+    assert chosen_by >= report["ndcg_at_10"]["present"]["value"]
+    assert shop.house.rows.find_collection("default").retrieval.fusion == "weighted"
+
+
+async def test_too_few_questions_are_not_tuned_on(shop: EvaluationHouse) -> None:
+    shop.add_questions(QUESTIONS)
+    task = shop.service.tune("shop", apply=True)
+    async for _ in shop.house.event_log.follow(task.id):
+        pass
+    ended = shop.house.tasks.find(task.id)
+    assert ended.error == "tuning needs 20 questions that can be judged and have an answer; there are 6"
+    assert shop.service.list_evaluations() == []
+
+
+async def test_abstention_is_calibrated_on_request_and_forgotten_again(shop: EvaluationHouse) -> None:
+    for number in range(20):
+        await shop.house.added(
+            f"Article {number}\n\nThe {number}th lamp stands in hall {number * 7}.", f"a{number}.txt"
+        )
+    asked = [{"question": f"In which hall is the {n}th lamp?", "document": f"a{n}.txt"} for n in range(20)]
+    absent = [{"question": f"Who painted the {n}th picture of the attic?", "answerable": False} for n in range(15)]
+    shop.add_questions(asked + absent)
+    for apply in (False, True):
+        task = shop.service.calibrate("shop", apply=apply)
+        async for _ in shop.house.event_log.follow(task.id):
+            pass
+        ended = shop.house.tasks.find(task.id)
+        assert ended.state is TaskState.SUCCEEDED, ended.error
+        applied = shop.service.get_evaluation(task.id).report["applied"]
+        assert (shop.house.rows.find_collection("default").abstention is not None) is applied
+        assert apply or not applied
+    report = shop.service.get_evaluation(task.id).report
+    assert report["samples"] == 55
+    assert report["fitted_on_the_other_half"]["auc"]["value"] > 0.5
+    assert (await shop.report_of(Configuration("calibrated")))["questions"] == 35
+    assert shop.house.service.forget_calibration("default").abstention is None
+
+
+async def test_verified_answers_become_rows_that_cite_their_prompt_and_others_teach_to_refuse(
+    shop: EvaluationHouse,
+) -> None:
+    shop.add_questions(QUESTIONS)
+    task = shop.service.export("shop", name="citing")
+    async for _ in shop.house.event_log.follow(task.id):
+        pass
+    ended = shop.house.tasks.find(task.id)
+    assert ended.state is TaskState.SUCCEEDED, ended.error
+    rows = shop.registered["citing"]
+    assert ended.result == {"dataset_id": "data_1", "rows": len(rows), "questions": 7}
+    assert rows[-1]["messages"][-1] == {"role": "assistant", "content": REFUSAL}
+    answered = rows[:-1]
+    assert len(answered) >= 3
+    for row in answered:
+        system, user, assistant = row["messages"]
+        assert system["role"] == "system"
+        for quote, number in re.findall(r"(.+?) \[(\d+)\]", assistant["content"]):
+            assert f"[{number}] {quote.strip()}" in user["content"]

@@ -17,6 +17,7 @@ from terakoya.api.schemas.rag_documents import (
     CollectionView,
     DeletedView,
     DocumentAccepted,
+    DocumentChange,
     DocumentList,
     DocumentView,
     FilesOfFolder,
@@ -181,6 +182,13 @@ def list_versions(document_id: str, documents: Documents) -> DocumentList:
     found = documents.versions(document_id)
     name = documents.get_collection(found[0].collection_id).name
     return DocumentList(documents=[DocumentView.of(info, name) for info in found])
+
+
+@router.patch("/rag/documents/{document_id}")
+async def change_document(document_id: str, body: DocumentChange, documents: Documents) -> DocumentView:
+    """Set the tags that it can be chosen by."""
+    info = await documents.set_tags(document_id, body.tags)
+    return DocumentView.of(info, documents.get_collection(info.collection_id).name)
 
 
 @router.delete("/rag/documents/{document_id}")

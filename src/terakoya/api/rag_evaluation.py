@@ -17,6 +17,8 @@ from terakoya.api.schemas.evaluation import (
     QuestionSetList,
     QuestionSetView,
     QuestionsToGenerate,
+    TrainingSetRequest,
+    TuningRequest,
 )
 from terakoya.api.schemas.tasks import TaskAccepted
 from terakoya.api.uploads import received_form
@@ -111,6 +113,30 @@ def evaluate(body: EvaluationRequest, evaluations: Evaluations) -> TaskAccepted:
     """Put every question of a set under one configuration or two. The task's result names the evaluation."""
     configurations: list[Configuration | None] = [one.configuration() for one in body.configurations]
     return TaskAccepted(task_id=evaluations.evaluate(body.questions, configurations or [None]).id)
+
+
+@router.post("/rag/tune", status_code=202)
+def tune(body: TuningRequest, evaluations: Evaluations) -> TaskAccepted:
+    """Try the settings of the search on the questions of a set; the gain told is of questions not chosen by."""
+    return TaskAccepted(task_id=evaluations.tune(body.questions, apply=body.apply).id)
+
+
+@router.post("/rag/calibrate", status_code=202)
+def calibrate(body: TuningRequest, evaluations: Evaluations) -> TaskAccepted:
+    """Fit abstention to the questions of a set; what is told of it is of questions not fitted on."""
+    return TaskAccepted(task_id=evaluations.calibrate(body.questions, apply=body.apply).id)
+
+
+@router.post("/rag/training-set", status_code=202)
+def export_training_set(body: TrainingSetRequest, evaluations: Evaluations) -> TaskAccepted:
+    """Make a data set of the questions whose quoted answers were verified. The task's result names it."""
+    return TaskAccepted(task_id=evaluations.export(body.questions, name=body.name).id)
+
+
+@router.delete("/rag/collections/{collection}/calibration", status_code=204)
+def forget_calibration(collection: str, documents: Documents) -> None:
+    """Decide by the coefficients that come with Terakoya again."""
+    documents.forget_calibration(collection)
 
 
 @router.get("/rag/evaluations")

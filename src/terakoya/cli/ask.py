@@ -26,12 +26,31 @@ def ask(
     ] = "auto",
     model: Annotated[str | None, typer.Option(help=_("Name or id of the model that may write the answer."))] = None,
     top_k: Annotated[int, typer.Option(help=_("Passages to show as evidence at most."), min=1, max=50)] = 10,
+    document: Annotated[list[str] | None, typer.Option(help=_("Only this document, by id; may be repeated."))] = None,
+    type: Annotated[list[str] | None, typer.Option(help=_("Only documents of this type, such as pdf."))] = None,
+    language: Annotated[list[str] | None, typer.Option(help=_("Only documents in this language: ja, en."))] = None,
+    tag: Annotated[list[str] | None, typer.Option(help=_("Only documents with this tag; may be repeated."))] = None,
+    after: Annotated[
+        list[str] | None, typer.Option(help=_("An earlier question that this one leans on; may be repeated."))
+    ] = None,
+    since: Annotated[str | None, typer.Option(help=_("Only documents added on this day or later: 2026-01-31."))] = None,
+    until: Annotated[str | None, typer.Option(help=_("Only documents added on this day or earlier."))] = None,
     json_output: JsonOption = False,
 ) -> None:
     from terakoya.cli.connection import connect
 
+    wanted = {"document": document, "type": type, "language": language, "tags": tag}
+    filters = {name: value for name, value in {**wanted, "date_from": since, "date_to": until}.items() if value}
     with connect() as connection:
-        events = connection.client.ask_stream(question, collection=collection, mode=mode, model=model, top_k=top_k)
+        events = connection.client.ask_stream(
+            question,
+            collection=collection,
+            mode=mode,
+            model=model,
+            top_k=top_k,
+            filters=filters or None,
+            earlier=after or (),
+        )
         answer = _follow(events)
     if json_wanted():
         print_json(answer)
@@ -43,6 +62,8 @@ def ask(
 
 def print_answer(answer: dict[str, Any]) -> None:
     """Print the answer with its citations, or the refusal with the nearest passages."""
+    if rewritten := answer["details"].get("rewritten"):
+        remark(_("Looked for: %(question)s", question=rewritten))
     if answer["verdict"] == "not_in_documents":
         say(_("The documents do not hold the answer."))
         if answer["evidence"]:

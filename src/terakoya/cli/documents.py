@@ -151,6 +151,19 @@ def show(document: DocumentArgument, json_output: JsonOption = False) -> None:
     print_info(info)
 
 
+@app.command("tag", help=_("Set a document's tags, by which questions can choose documents."))
+def tag(
+    document: DocumentArgument,
+    tags: Annotated[list[str] | None, typer.Argument(help=_("Tags; none takes them away."), show_default=False)] = None,
+    json_output: JsonOption = False,
+) -> None:
+    from terakoya.cli.connection import connect
+
+    with connect() as connection:
+        info = connection.client.documents.set_tags(document, tags or [])
+    print_info(info)
+
+
 @app.command("delete", help=_("Delete documents with all that was made of them."))
 def delete(
     documents: Annotated[list[str], typer.Argument(help=_("Ids of documents."), show_default=False)],

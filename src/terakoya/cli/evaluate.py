@@ -125,6 +125,59 @@ def run(
         print_evaluation(evaluation)
 
 
+@app.command("tune", help=_("Find the settings of the search that suit the questions best."))
+def tune(
+    questions: QuestionsArgument,
+    apply: Annotated[
+        bool, typer.Option("--apply", help=_("Set the collection so if they are better on questions not chosen by."))
+    ] = False,
+    json_output: JsonOption = False,
+) -> None:
+    from terakoya.cli.connection import connect
+    from terakoya.cli.follow import follow
+
+    with connect() as connection:
+        task_id = connection.client.evaluations.tune(questions, apply=apply)
+        follow(connection, task_id)
+        evaluation = connection.client.evaluations.get(task_id)
+    if not json_wanted():
+        print_evaluation(evaluation)
+
+
+@app.command("calibrate", help=_("Fit the decision to answer or to refuse to your own questions."))
+def calibrate(
+    questions: QuestionsArgument,
+    apply: Annotated[bool, typer.Option("--apply", help=_("Let the collection decide so from now on."))] = False,
+    json_output: JsonOption = False,
+) -> None:
+    from terakoya.cli.connection import connect
+    from terakoya.cli.follow import follow
+
+    with connect() as connection:
+        task_id = connection.client.evaluations.calibrate(questions, apply=apply)
+        follow(connection, task_id)
+        evaluation = connection.client.evaluations.get(task_id)
+    if not json_wanted():
+        print_evaluation(evaluation)
+
+
+@app.command("export", help=_("Make a training set of the questions whose answers can be verified."))
+def export(
+    questions: QuestionsArgument,
+    name: Annotated[str, typer.Argument(help=_("Name of the new dataset."), show_default=False)],
+    json_output: JsonOption = False,
+) -> None:
+    from terakoya.cli.connection import connect
+    from terakoya.cli.follow import follow
+
+    with connect() as connection:
+        task_id = connection.client.evaluations.export(questions, name)
+        follow(connection, task_id)
+        result = connection.client.tasks.get(task_id)["result"]
+    if not json_wanted():
+        say(_("Dataset %(name)s: %(rows)s rows of %(questions)s questions", name=name, **result))
+
+
 @app.command("list", help=_("List evaluations."))
 def list_evaluations(
     collection: Annotated[str | None, typer.Option(help=_("Only those of this collection."))] = None,
@@ -166,6 +219,26 @@ def delete(evaluation: EvaluationArgument, yes: YesOption = False, json_output: 
         connection.client.evaluations.delete(evaluation)
     if json_wanted():
         print_json({"deleted": evaluation})
+
+
+@app.command("settings", help=_("Show how a collection is searched, or set it."))
+def settings(
+    collection: Annotated[str, typer.Argument(help=_("Name or id of the collection."))] = "default",
+    change: Annotated[
+        str | None,
+        typer.Option("--set", help=_("Settings, such as fusion=rrf,candidates=80; what is left out is the default.")),
+    ] = None,
+    json_output: JsonOption = False,
+) -> None:
+    from terakoya.cli.connection import connect
+
+    with connect() as connection:
+        collections = connection.client.collections
+        if change is not None:
+            info = collections.set_retrieval(collection, **parse_settings(change))
+        else:
+            info = collections.get(collection)
+    print_info(info["retrieval"])
 
 
 def parse_settings(text: str) -> dict[str, Any]:

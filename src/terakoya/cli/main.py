@@ -21,6 +21,7 @@ from terakoya.cli.output import print_error, remark
 from terakoya.cli.serve import serve
 from terakoya.cli.texts import _
 from terakoya.cli.train import train
+from terakoya.cli.why import trace, why
 from terakoya.exceptions import AppException
 
 FAILED = 1
@@ -45,6 +46,8 @@ app.add_typer(datasets.app, name="datasets")
 app.add_typer(documents.app, name="documents")
 app.add_typer(evaluate.app, name="evaluate")
 app.command("ask", help=_("Ask the documents; the answer has citations, or says that they do not hold it."))(ask)
+app.command("why", help=_("Show where a document was lost on its way into an answer."))(why)
+app.command("trace", help=_("Show what a question did: stages, seconds, ranks and scores."))(trace)
 app.command("chat", help=_("Talk with a model: at the terminal, or one question by --prompt or a pipe."))(chat)
 app.command("compare", help=_("Put one prompt to several models and show their answers."))(compare)
 app.command("demo", help=_("Go the whole way once with samples: train, chat, index documents, ask them."))(demo)

@@ -101,12 +101,16 @@ class Client:
         mode: str = "auto",
         model: str | None = None,
         top_k: int = 10,
+        filters: Json | None = None,
+        earlier: Sequence[str] = (),
     ) -> Json:
-        """Ask the documents; ``mode`` is "auto", "extractive" or "generative" with ``model``.
+        """Ask the documents; ``mode`` is "auto", "extractive" or "generative" with ``model``. ``filters``: of which
+        documents, by ``document``, ``type``, ``language``, ``tags`` (lists), ``date_from``, ``date_to``.
+        ``earlier``: the questions of the same talk before it; one that leans on them is looked for with their topic.
 
         The answer has ``answer``, ``verdict`` ("answered" or "not_in_documents"), ``citations``, ``evidence``.
         """
-        body = _question(query, collection, mode, model, top_k)
+        body = _question(query, collection, mode, model, top_k, filters, earlier)
         answer: Json = self._transport.request("POST", "/rag/query", json=body, timeout=UNHURRIED)
         return answer
 
@@ -118,15 +122,41 @@ class Client:
         mode: str = "auto",
         model: str | None = None,
         top_k: int = 10,
+        filters: Json | None = None,
+        earlier: Sequence[str] = (),
     ) -> Iterator[Json]:
         """Yield an answer's events by ``type``: hit, token, citation, verdict, then done with the whole; or error."""
-        body = _question(query, collection, mode, model, top_k)
+        body = _question(query, collection, mode, model, top_k, filters, earlier)
         return self._transport.server_sent_events("/rag/query/stream", json_body=body)
 
-    def search(self, query: str, *, collection: str = "default", top_k: int = 10) -> Json:
+    def search(self, query: str, *, collection: str = "default", top_k: int = 10, filters: Json | None = None) -> Json:
         """The best passages as ``hits``, and the ``trace_id``."""
-        body = {"query": query, "collection": collection, "top_k": top_k}
+        body = {"query": query, "collection": collection, "top_k": top_k, "filters": filters}
         found: Json = self._transport.request("POST", "/rag/search", json=body, timeout=UNHURRIED)
+        return found
+
+    def why(
+        self,
+        query: str,
+        document_id: str,
+        *,
+        quote: str | None = None,
+        collection: str = "default",
+        top_k: int = 10,
+        filters: Json | None = None,
+    ) -> Json:
+        """At which stage a document, or the passage of it that holds the quote, was lost: ``lost_at``, ``reason``,
+        ranks and scores.
+        """
+        body = {
+            "query": query,
+            "document_id": document_id,
+            "quote": quote,
+            "collection": collection,
+            "top_k": top_k,
+            "filters": filters,
+        }
+        found: Json = self._transport.request("POST", "/rag/why", json=body, timeout=UNHURRIED)
         return found
 
     def trace(self, trace_id: str) -> Json:
@@ -159,6 +189,15 @@ class Client:
         self.close()
 
 
-def _question(query: str, collection: str, mode: str, model: str | None, top_k: int) -> Json:
+def _question(
+    query: str,
+    collection: str,
+    mode: str,
+    model: str | None,
+    top_k: int,
+    filters: Json | None,
+    earlier: Sequence[str],
+) -> Json:
     body: Json = {"query": query, "collection": collection, "mode": mode, "top_k": top_k}
-    return body | ({"model": model} if model is not None else {})
+    more = {"model": model, "filters": filters, "earlier": list(earlier) or None}
+    return body | {key: value for key, value in more.items() if value is not None}

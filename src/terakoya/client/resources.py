@@ -319,6 +319,25 @@ class Evaluations(_Resource):
         body = {"questions": questions, "configurations": list(configurations)}
         return cast(str, self._object("POST", "/rag/evaluate", json=body)["task_id"])
 
+    def tune(self, questions: str, *, apply: bool = False) -> str:
+        """Queue the search for the settings that suit the questions; ``apply``: set them if they are better on
+        questions that had no part in the choice. Returns the task id at once.
+        """
+        body = {"questions": questions, "apply": apply}
+        return cast(str, self._object("POST", "/rag/tune", json=body)["task_id"])
+
+    def export(self, questions: str, name: str) -> str:
+        """Queue making a training set of the questions whose answers were verified. Returns the task id at once; the
+        task's result has the ``dataset_id``.
+        """
+        body = {"questions": questions, "name": name}
+        return cast(str, self._object("POST", "/rag/training-set", json=body)["task_id"])
+
+    def calibrate(self, questions: str, *, apply: bool = False) -> str:
+        """Queue the fit of abstention to the questions; ``apply``: decide so from then on. Returns the task id."""
+        body = {"questions": questions, "apply": apply}
+        return cast(str, self._object("POST", "/rag/calibrate", json=body)["task_id"])
+
     def list(self, *, collection: str | None = None) -> Objects:
         """Newest first."""
         params = {} if collection is None else {"collection": collection}
@@ -389,6 +408,10 @@ class Documents(_Resource):
         given = {name: value for name, value in fields.items() if value}
         with path.open("rb") as stream:
             return self._object("POST", address, files={"file": (path.name, stream)}, data=given, timeout=UNHURRIED)
+
+    def set_tags(self, document_id: str, tags: Sequence[str]) -> Json:
+        """Put these tags in the place of those there are."""
+        return self._object("PATCH", f"/rag/documents/{_part(document_id)}", json={"tags": [*tags]})
 
     def text(self, document_id: str, *, start: int = 0, end: int | None = None) -> Json:
         """A piece of the stored text as ``text``, ``start``, ``end``; ``characters`` is the length of the whole."""

@@ -22,7 +22,9 @@ from terakoya.domain.documents import (
     Terms,
     Vector,
 )
-from terakoya.domain.retrieval import RetrievalSettings
+from terakoya.domain.retrieval import DocumentFacts, Filters, RetrievalSettings
+
+EVERYTHING = Filters()
 
 
 class DocumentRepository(Protocol):
@@ -46,6 +48,14 @@ class DocumentRepository(Protocol):
 
     def set_retrieval(self, collection_id: str, settings: RetrievalSettings) -> None:
         """Raises: CollectionNotFound."""
+        ...
+
+    def set_abstention(self, collection_id: str, coefficients: dict[str, Any] | None) -> None:
+        """Raises: CollectionNotFound."""
+        ...
+
+    def set_can_filter(self, collection_id: str) -> None:
+        """Its index was made with every document's facts."""
         ...
 
     def actual_average_length(self, collection_id: str) -> float:
@@ -149,6 +159,10 @@ class DocumentRepository(Protocol):
         """
         ...
 
+    def set_tags(self, document_id: str, tags: Sequence[str]) -> None:
+        """Raises: DocumentNotFound."""
+        ...
+
     def delete_document(self, document_id: str) -> None:
         """Remove rows and file, noting that the index must forget it too. Raises: DocumentNotFound."""
         ...
@@ -193,16 +207,20 @@ class VectorStore(Protocol):
         """Remove every point of a document; none there is no error."""
         ...
 
+    async def set_facts(self, collection_id: str, document_id: str, facts: DocumentFacts) -> None:
+        """Change what every point of a document can be chosen by; none there is no error."""
+        ...
+
     async def count(self, collection_id: str, *, document_id: str | None = None) -> int: ...
 
     async def search_dense(
-        self, collection_id: str, vector: Vector, *, limit: int, document_ids: Sequence[str] | None = None
+        self, collection_id: str, vector: Vector, *, limit: int, filters: Filters = EVERYTHING
     ) -> Sequence[StoreHit]:
-        """By cosine, best first; ``document_ids`` filters inside the store."""
+        """By cosine, best first; ``filters`` hold inside the store."""
         ...
 
     async def search_sparse(
-        self, collection_id: str, vector: SparseVector, *, limit: int, document_ids: Sequence[str] | None = None
+        self, collection_id: str, vector: SparseVector, *, limit: int, filters: Filters = EVERYTHING
     ) -> Sequence[StoreHit]:
         """By dot product with the store's own inverse document frequencies (``Modifier.IDF``), best first."""
         ...

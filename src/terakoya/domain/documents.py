@@ -14,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from terakoya.domain.retrieval import RetrievalSettings
+from terakoya.domain.retrieval import DocumentFacts, RetrievalSettings
 
 DEFAULT_COLLECTION = "default"
 """Where documents go, and what is asked, unless a collection is named."""
@@ -55,6 +55,10 @@ class CollectionInfo:
     passages: int = 0
     retrieval: RetrievalSettings = field(default_factory=RetrievalSettings)
     """How it is searched unless a question says otherwise."""
+    abstention: dict[str, Any] | None = None
+    """Coefficients fitted on its own questions; None for those that come with Terakoya."""
+    can_filter: bool = True
+    """Whether its index knows what documents can be chosen by; one of an earlier version is being made anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +92,12 @@ class DocumentInfo:
     replaced_by_id: str | None = None
     recognised: tuple[tuple[int, float], ...] = ()
     """(page, confidence in percent) of pages that were read by text recognition."""
+    tags: tuple[str, ...] = ()
+
+    @property
+    def facts(self) -> DocumentFacts:
+        language = "" if self.language is None else self.language.value
+        return DocumentFacts(self.parser, language, self.created_at.timestamp(), self.tags)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +161,7 @@ class IndexPoint:
     document_id: str
     dense: Vector
     sparse: SparseVector
+    facts: DocumentFacts = field(default_factory=DocumentFacts)
 
 
 @dataclass(frozen=True, slots=True)

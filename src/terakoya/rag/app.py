@@ -9,16 +9,18 @@ from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from terakoya.domain.document_ports import DocumentRepository, Embedder, ProbeRepository, TraceRepository
+from terakoya.domain.document_ports import EVERYTHING, DocumentRepository, Embedder, ProbeRepository, TraceRepository
 from terakoya.domain.documents import DEFAULT_COLLECTION, CollectionInfo, Hit
 from terakoya.domain.models import ModelArtifact
 from terakoya.domain.ports import ModelRepository
+from terakoya.domain.retrieval import Filters
 from terakoya.exceptions import InvalidConfig
 from terakoya.models.service import ChatClient
 from terakoya.rag.core.engine import AnswerEngine
 from terakoya.rag.core.probe import CitationProbe
 from terakoya.rag.core.session import RAGSession
 from terakoya.rag.core.speaking import AskedMode, Question
+from terakoya.rag.core.why import PassageTracker, Whereabouts
 from terakoya.rag.retrieval.retriever import Retriever
 
 MAX_TOP_K = 50
@@ -42,6 +44,7 @@ class RAGApplication:
         self._documents = documents
         self._models = models
         self._traces = traces
+        self._tracker = PassageTracker(documents=documents, retriever=retriever, embedder=embedder)
         self._engine = AnswerEngine(
             retriever=retriever,
             embedder=embedder,
@@ -52,9 +55,15 @@ class RAGApplication:
         )
 
     def get_session(
-        self, *, collection: str = DEFAULT_COLLECTION, model: str | None = None, mode: AskedMode = "auto"
+        self,
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        model: str | None = None,
+        mode: AskedMode = "auto",
+        filters: Filters = EVERYTHING,
     ) -> AbstractAsyncContextManager[RAGSession]:
-        """Return a session on a collection, to be entered with ``async with``.
+        """Return a session on a collection, or on those of its documents that ``filters`` choose, to be entered with
+        ``async with``.
 
         ``mode``: "extractive" quotes sentences; "generative" lets ``model`` write, if it has passed the citation
         probe in the question's language; "auto" lets it write if it has, and quotes otherwise.
@@ -65,14 +74,37 @@ class RAGApplication:
             _check_choice(mode, model)
             return self._documents.find_collection(collection), self._load(model)
 
-        return RAGSession(self._engine, resolve, mode)
+        return RAGSession(self._engine, resolve, mode, filters)
 
     async def search(
-        self, query: str, *, collection: str = DEFAULT_COLLECTION, top_k: int = 10
+        self,
+        query: str,
+        *,
+        collection: str = DEFAULT_COLLECTION,
+        top_k: int = 10,
+        filters: Filters = EVERYTHING,
     ) -> tuple[tuple[Hit, ...], str]:
         """Return the best passages and the id of the trace. Raises: CollectionNotFound, InvalidQuery, Unavailable."""
         found = await asyncio.to_thread(self._documents.find_collection, collection)
-        return await self._engine.search(Question(found, query, top_k=top_k))
+        return await self._engine.search(Question(found, query, top_k=top_k, filters=filters))
+
+    async def why(
+        self,
+        query: str,
+        *,
+        document_id: str,
+        quote: str | None = None,
+        collection: str = DEFAULT_COLLECTION,
+        top_k: int = 10,
+        filters: Filters = EVERYTHING,
+    ) -> Whereabouts:
+        """Return where on its way a document, or the passage of it that holds the quote, was lost for the question.
+
+        Raises: CollectionNotFound, DocumentNotFound; InvalidConfig; InvalidQuery; Unavailable.
+        """
+        found = await asyncio.to_thread(self._documents.find_collection, collection)
+        question = Question(found, query, top_k=top_k, filters=filters)
+        return await self._tracker.follow(question, document_id, quote=quote)
 
     def trace(self, trace_id: str) -> dict[str, Any]:
         """Return what a question did. Raises: NotFound."""

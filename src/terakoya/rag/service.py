@@ -21,7 +21,7 @@ from terakoya.domain.documents import DEFAULT_COLLECTION, CollectionInfo, Delete
 from terakoya.domain.models import ModelInfo, ModelKind
 from terakoya.domain.names import name_key
 from terakoya.domain.ports import ModelRepository, TaskQueue, TaskRepository
-from terakoya.domain.retrieval import RetrievalSettings
+from terakoya.domain.retrieval import MAX_TAG_CHARACTERS, MAX_TAGS, RetrievalSettings
 from terakoya.domain.tasks import FINAL_STATES, Task, TaskKind, TaskState
 from terakoya.exceptions import (
     AppException,
@@ -111,6 +111,12 @@ class DocumentService:
         """Have it searched so from now on. Raises: CollectionNotFound."""
         collection = self._documents.find_collection(id_or_name)
         self._documents.set_retrieval(collection.id, settings)
+        return self._documents.find_collection(collection.id)
+
+    def forget_calibration(self, id_or_name: str) -> CollectionInfo:
+        """Have it decide by the coefficients that come with Terakoya. Raises: CollectionNotFound."""
+        collection = self._documents.find_collection(id_or_name)
+        self._documents.set_abstention(collection.id, None)
         return self._documents.find_collection(collection.id)
 
     async def delete_collection(self, id_or_name: str) -> None:
@@ -247,6 +253,12 @@ class DocumentService:
         """Newest first. Raises: DocumentNotFound."""
         return self._documents.versions(document_id)
 
+    async def set_tags(self, document_id: str, tags: Sequence[str]) -> DocumentInfo:
+        """Put these tags in the place of those there are. Raises: DocumentNotFound; InvalidConfig; Unavailable."""
+        document = await asyncio.to_thread(self._documents.find_document, document_id)
+        await self._keeper.set_tags(document, _checked_tags(tags))
+        return await asyncio.to_thread(self._documents.find_document, document_id)
+
     def get(self, document_id: str) -> DocumentInfo:
         """Raises: DocumentNotFound."""
         return self._documents.find_document(document_id)
@@ -314,7 +326,7 @@ class DocumentService:
     async def _reconcile(self) -> None:
         await self._keeper.forget_deleted()
         for collection in await asyncio.to_thread(self._documents.list_collections):
-            if not await self._keeper.is_whole(collection.id):
+            if not collection.can_filter or not await self._keeper.is_whole(collection.id):
                 log.warning("index_incomplete", collection_id=collection.id)
                 await asyncio.to_thread(self.rebuild, collection.id)
 
@@ -421,4 +433,17 @@ def _checked_title(title: str) -> str:
             f"a title has at most {MAX_TITLE_CHARACTERS} characters and none that cannot be printed; "
             f"got {len(stored)}: {stored[:40]!r}"
         )
+    return stored
+
+
+def _checked_tags(tags: Sequence[str]) -> tuple[str, ...]:
+    """Return them as they are stored and compared: NFKC, each once. Raises: InvalidConfig."""
+    stored = tuple(dict.fromkeys(" ".join(unicodedata.normalize("NFKC", tag).split()) for tag in tags))
+    if len(stored) > MAX_TAGS:
+        raise InvalidConfig(f"a document has at most {MAX_TAGS} tags; got {len(stored)}")
+    for tag in stored:
+        if not 1 <= len(tag) <= MAX_TAG_CHARACTERS or not tag.isprintable():
+            raise InvalidConfig(
+                f"a tag has 1 to {MAX_TAG_CHARACTERS} characters, all of which can be printed; got {tag[:80]!r}"
+            )
     return stored

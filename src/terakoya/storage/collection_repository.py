@@ -41,6 +41,7 @@ class SqlCollections:
             average_length=0.0,
             created_at=datetime.now(UTC),
             retrieval={},
+            can_filter=True,
         )
         with writing(self._engine) as session:
             taken = select(CollectionRow.name).where(CollectionRow.name_key == row.name_key)
@@ -69,6 +70,14 @@ class SqlCollections:
     def set_retrieval(self, collection_id: str, settings: RetrievalSettings) -> None:
         with writing(self._engine) as session:
             find_collection_row(session, collection_id).retrieval = settings.to_json()
+
+    def set_abstention(self, collection_id: str, coefficients: dict[str, Any] | None) -> None:
+        with writing(self._engine) as session:
+            find_collection_row(session, collection_id).abstention = coefficients
+
+    def set_can_filter(self, collection_id: str) -> None:
+        with writing(self._engine) as session:
+            find_collection_row(session, collection_id).can_filter = True
 
     def actual_average_length(self, collection_id: str) -> float:
         average = (
@@ -137,4 +146,6 @@ def _info(row: CollectionRow, documents: int, passages: int) -> CollectionInfo:
         documents=documents,
         passages=passages,
         retrieval=RetrievalSettings.of(row.retrieval),
+        abstention=row.abstention,
+        can_filter=row.can_filter,
     )

@@ -18,7 +18,7 @@ from terakoya.exceptions import AppException, StorageFull, Unavailable
 from terakoya.storage.files import DataDir
 from terakoya.storage.json_text import to_json
 
-HEAD = "r0007"
+HEAD = "r0009"
 """The newest migration in ``migrations/versions``; named here so that an up-to-date database opens without Alembic."""
 _WRITES = "terakoya_writes"
 _BUSY_TIMEOUT_SECONDS = 10

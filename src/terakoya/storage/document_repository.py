@@ -64,6 +64,7 @@ class SqlDocumentRepository(SqlCollections, SqlPassages):
             source=source,
             replaces_id=None if replaces is None else replaces.id,
             recognised=[],
+            tags=[] if replaces is None else list(replaces.tags),
         )
         folder = self._data_dir.document(row.id)
         folder.mkdir()
@@ -192,6 +193,10 @@ class SqlDocumentRepository(SqlCollections, SqlPassages):
                 replaced.append(before.id)
         return replaced
 
+    def set_tags(self, document_id: str, tags: Sequence[str]) -> None:
+        with writing(self._engine) as session:
+            _find(session, document_id).tags = list(tags)
+
     # -- deleting --
 
     def delete_document(self, document_id: str) -> None:
@@ -300,6 +305,7 @@ def _info(
         replaces_id=row.replaces_id,
         replaced_by_id=row.replaced_by_id,
         recognised=tuple((int(page), float(confidence)) for page, confidence in row.recognised),
+        tags=tuple(row.tags),
     )
 
 

@@ -142,6 +142,8 @@ class CollectionRow(Base):
     average_length: Mapped[float]
     created_at: Mapped[datetime]
     retrieval: Mapped[dict[str, Any]] = mapped_column(server_default="{}")
+    abstention: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    can_filter: Mapped[bool] = mapped_column(server_default="0")
 
 
 class DocumentRow(Base):
@@ -183,6 +185,7 @@ class DocumentRow(Base):
     replaced_by_id: Mapped[str | None] = mapped_column(String(40))
     recognised: Mapped[list[list[float]]] = mapped_column(server_default="[]")
     """[page, confidence in percent] of pages that were read by text recognition."""
+    tags: Mapped[list[str]] = mapped_column(server_default="[]")
 
 
 class DocumentTextRow(Base):

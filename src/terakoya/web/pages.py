@@ -16,7 +16,7 @@ from terakoya.domain.models import STAGES, ModelInfo
 from terakoya.models.export_formats import DEFAULT_FORMAT, ExportFormat
 from terakoya.models.sources import STARTERS
 from terakoya.rag.indexing.archives import ARCHIVE_SUFFIXES
-from terakoya.rag.indexing.parsers import known_suffixes
+from terakoya.rag.indexing.parsers import known_suffixes, parsers
 from terakoya.training.adapters import ADAPTERS
 from terakoya.training.chain_service import costs_of
 from terakoya.training.chain_views import ChainView
@@ -131,13 +131,12 @@ def show_documents(request: Request, models: Models, settings: SettingsDep) -> H
 
 @router.get("/ask")
 def show_ask(request: Request, models: Models) -> HTMLResponse:
-    # What writes answers from documents has to be measured first, which needs its tokenizer here.
-    return render(request, "ask.html", models=[model for model in talkers(models.list()) if model.has_files])
+    return render(request, "ask.html", models=writers(models.list()), types=list(parsers))
 
 
 @router.get("/evaluate")
 def show_evaluate(request: Request, models: Models) -> HTMLResponse:
-    return render(request, "evaluate.html", models=[model for model in talkers(models.list()) if model.has_files])
+    return render(request, "evaluate.html", models=writers(models.list()))
 
 
 @router.get("/chat")
@@ -219,6 +218,11 @@ def chained_models(chains: Sequence[ChainView], models: Sequence[ModelInfo]) -> 
 def talkers(models: Sequence[ModelInfo]) -> list[ModelInfo]:
     """Return the models that can answer."""
     return [model for model in models if model.can_answer]
+
+
+def writers(models: Sequence[ModelInfo]) -> list[ModelInfo]:
+    """Return the models that can write answers from documents: prompts are measured first, which needs a tokenizer."""
+    return [model for model in talkers(models) if model.has_files]
 
 
 def suggested_pair(models: Sequence[ModelInfo]) -> tuple[str, str] | None:

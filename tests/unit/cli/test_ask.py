@@ -103,6 +103,8 @@ def test_answer_and_refusal_both_exit_with_0(answer: dict[str, Any], monkeypatch
         "mode": "auto",
         "model": "writer",
         "top_k": 10,
+        "filters": None,
+        "earlier": (),
     }
 
 

@@ -93,6 +93,22 @@ class EvaluationRequest(BaseModel):
     """None: the collection as it is set. Two: compared question by question."""
 
 
+class TuningRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    questions: Annotated[str, Field(min_length=1, max_length=200, description="name or id of a set")]
+    apply: bool = False
+    """Set the collection so if it is better on questions that had no part in the choice."""
+
+
+class TrainingSetRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    questions: Annotated[str, Field(min_length=1, max_length=200, description="name or id of a set")]
+    name: ResourceName
+    """Of the data set that is made."""
+
+
 class EvaluationView(BaseModel):
     id: str
     task_id: str

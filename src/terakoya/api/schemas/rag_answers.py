@@ -8,7 +8,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from terakoya.domain.documents import DEFAULT_COLLECTION, Answer, AnswerMode, Citation, Hit, Verdict
+from terakoya.domain.retrieval import Filters
 from terakoya.rag.app import MAX_TOP_K
+from terakoya.rag.core.session import MAX_EARLIER
 from terakoya.rag.core.speaking import AskedMode
 
 MAX_QUERY_IN_BODY = 200_000
@@ -19,7 +21,7 @@ CollectionName = Annotated[str, Field(min_length=1, max_length=200, description=
 TopK = Annotated[int, Field(ge=1, le=MAX_TOP_K)]
 
 
-class SearchRequest(BaseModel):
+class Searched(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     query: QueryText
@@ -27,10 +29,44 @@ class SearchRequest(BaseModel):
     top_k: TopK = 10
 
 
-class QueryRequest(SearchRequest):
+class Filtered(BaseModel):
+    filters: Annotated[
+        dict[str, Any] | None,
+        Field(
+            max_length=20,
+            description="which documents: document, type, language, tags (lists, any of), date_from, date_to (added)",
+        ),
+    ] = None
+
+    def chosen(self) -> Filters:
+        """Raises: InvalidConfig, naming an unknown field."""
+        return Filters.of(self.filters or {})
+
+
+class SearchRequest(Filtered, Searched):
+    """What to look for."""
+
+
+class WhyRequest(SearchRequest):
+    """Which document, and what of it, was not in the answer."""
+
+    document_id: Annotated[str, Field(min_length=1, max_length=200)]
+    quote: Annotated[str, Field(min_length=1, max_length=2_000)] | None = None
+    """Words of the passage that was missed; without them the passage that came furthest is told of."""
+
+
+class AddressedQuery(Searched):
     mode: AskedMode = "auto"
     """"extractive" quotes sentences; "generative" lets ``model`` write; "auto" lets it if it has shown that it can."""
     model: Annotated[str, Field(min_length=1, max_length=200)] | None = None
+
+
+class QueryRequest(Filtered, AddressedQuery):
+    """What to answer."""
+
+    earlier: Annotated[list[QueryText], Field(max_length=MAX_EARLIER)] = []
+    """Questions of the same talk before it, oldest first, each as ``details.rewritten`` has it if that is there: one
+    that leans on them ("what about cushions?") is looked for with their topic."""
 
 
 class HitView(BaseModel):

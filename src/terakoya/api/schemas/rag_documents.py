@@ -44,6 +44,13 @@ class CollectionChange(BaseModel):
     retrieval: RetrievalView
 
 
+class DocumentChange(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    tags: Annotated[list[Annotated[str, Field(max_length=1000)]], Field(max_length=1000)]
+    """In the place of those there are."""
+
+
 class CollectionView(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
@@ -55,11 +62,14 @@ class CollectionView(BaseModel):
     documents: int
     passages: int
     retrieval: RetrievalView
+    calibrated: bool
+    """Whether abstention was fitted to its own questions."""
     created_at: datetime
 
     @classmethod
     def of(cls, info: CollectionInfo) -> CollectionView:
-        return cls.model_validate(info)
+        facts = {name: getattr(info, name) for name in cls.model_fields if name != "calibrated"}
+        return cls.model_validate(facts | {"calibrated": info.abstention is not None})
 
 
 class CollectionList(BaseModel):
@@ -174,6 +184,7 @@ class DocumentView(BaseModel):
     error_code: str | None
     task_id: str | None
     created_at: datetime
+    tags: list[str]
     notices: list[str]
     content_sha256: str
     source: str | None

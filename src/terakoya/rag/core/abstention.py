@@ -33,11 +33,18 @@ class Decision:
         return self.probability >= self.threshold
 
 
-def decide(query: str, language: Language, terms: Terms, hits: Sequence[Hit], *, passages: int) -> Decision:
+def decide(
+    query: str,
+    language: Language,
+    terms: Terms,
+    hits: Sequence[Hit],
+    *,
+    passages: int,
+    table: Table = WITHIN_LANGUAGE,
+) -> Decision:
     """Judge the hits, best first, of a collection with so many passages. Analyses the best ones: blocks for some
-    milliseconds.
+    milliseconds. ``table``: the collection's own, for passages in the question's language.
     """
-    table = WITHIN_LANGUAGE
     if not hits:
         return Decision(0.0, table.threshold, {}, table.name)
     if language_of(hits[0].passage.text) != language:

@@ -63,5 +63,17 @@ def names_another(question: str, text: str) -> bool:
     return not asked & given and any(letters in series for letters, _ in given)
 
 
+def without_siblings(question: str, text: str) -> str:
+    """Return the text without the model numbers that are siblings of those the question names."""
+    asked = _model_numbers(question)
+    series = {letters for letters, _ in asked}
+
+    def kept(match: re.Match[str]) -> str:
+        is_sibling = match[1] in series and (match[1], match[2]) not in asked
+        return " " if is_sibling else match[0]
+
+    return _MODEL_NUMBER.sub(kept, normalize("NFKC", text).lower()) if series else text
+
+
 def _model_numbers(text: str) -> frozenset[tuple[str, str]]:
     return frozenset(_MODEL_NUMBER.findall(normalize("NFKC", text).lower()))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 from terakoya.domain.documents import Citation
 from terakoya.rag.core.evidence import EvidenceSentence, cite
-from terakoya.rag.core.quantities import quantities_in, unsupported
+from terakoya.rag.core.quantities import contradicted
 from terakoya.rag.retrieval.analysis import language_of, terms_of
 from terakoya.rag.sentences import sentences
 
@@ -125,8 +125,7 @@ def _check(part: _Written, numbered: Mapping[int, EvidenceSentence], span: tuple
 
 def _why_not(text: str, sources: Sequence[EvidenceSentence]) -> str | None:
     """Return why the sources together do not support the sentence; None if they do."""
-    given = [quantity for source in sources for quantity in quantities_in(f"{source.context}\n{source.text}")]
-    if unsupported(quantities_in(text), given):
+    if contradicted(text, "\n".join(f"{source.context}\n{source.text}" for source in sources)):
         return "numbers_differ"
     return None if _overlap(text, sources) >= _OVERLAP else "weak_overlap"
 

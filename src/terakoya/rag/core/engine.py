@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
+from dataclasses import replace
 
 import structlog
 
@@ -14,7 +15,9 @@ from terakoya.domain.document_ports import Embedder, TraceRepository
 from terakoya.domain.documents import Answer, Hit
 from terakoya.models.service import ChatClient
 from terakoya.rag.core.abstention import Decision, decide
+from terakoya.rag.core.calibration import table_of
 from terakoya.rag.core.events import AnswerEvent, Done, HitFound, VerdictReached
+from terakoya.rag.core.follow_up import standalone
 from terakoya.rag.core.probe import CitationProbe
 from terakoya.rag.core.speaking import Outcome, Question, Speaker
 from terakoya.rag.core.trace import QueryTrace
@@ -55,6 +58,10 @@ class AnswerEngine:
         Raises: InvalidQuery; CitationProbeFailed if the mode is "generative" and the model may not; Unavailable.
         """
         trace = self._trace(question, kind="query")
+        asked = question.text
+        question = replace(question, text=await asyncio.to_thread(standalone, asked, question.earlier))
+        if question.text != asked:
+            trace.rewritten(question.text)
         found = await self._find(question, trace)
         if question.mode == "generative":  # said before anything is shown
             await self._speaker.require_probe(question, found.language, trace)
@@ -81,12 +88,18 @@ class AnswerEngine:
             mode_asked=question.mode,
             top_k=question.top_k,
             passages_in_collection=question.collection.passages,
+            retrieval=question.collection.retrieval.to_json(),
+            filters=question.filters.to_json(),
         )
 
     async def _find(self, question: Question, trace: QueryTrace) -> Retrieved:
         with trace.stage("retrieve"):
             found = await self._retriever.search(
-                question.collection, question.text, limit=CANDIDATES, settings=question.collection.retrieval
+                question.collection,
+                question.text,
+                limit=CANDIDATES,
+                settings=question.collection.retrieval,
+                filters=question.filters,
             )
         trace.found(found.language.value, found.hits, found.seconds)
         return found
@@ -100,6 +113,7 @@ class AnswerEngine:
                 found.terms,
                 found.hits,
                 passages=question.collection.passages,
+                table=table_of(question.collection),
             )
         trace.decided(decision)
         return decision
@@ -116,7 +130,7 @@ class AnswerEngine:
             trace_id=trace.id,
             model=outcome.model,
             evidence=tuple(found.hits[: question.top_k]),
-            details={**facts, **outcome.details, "seconds": trace.all_seconds()},
+            details={**facts, **outcome.details, **trace.rewriting(), "seconds": trace.all_seconds()},
         )
         trace.answered(answer)
         await self._keep(question, trace)

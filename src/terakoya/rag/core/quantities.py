@@ -5,16 +5,19 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable
+from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from unicodedata import normalize
+
+from terakoya.rag.retrieval.words import STOP_WORDS
 
 _UNITS: dict[str, tuple[str, ...]] = {
     "percent": ("%", "percent", "パーセント", "pct"),
     "yen": ("円", "yen", "jpy", "¥"),
     "dollar": ("ドル", "dollars", "dollar", "usd", "$"),
     "euro": ("ユーロ", "euros", "euro", "eur", "€"),
+    "decade": ("年代",),
     "year": ("年間", "年", "years", "year", "か年", "カ年"),
     "month": ("か月", "ヶ月", "カ月", "ケ月", "箇月", "months", "month"),
     "month_name": ("月",),
@@ -68,11 +71,19 @@ _KANJI_NUMBER = re.compile(rf"(?!十分[なにで])(?P<number>[{_KANJI}]+)(?P<un
 _WORD_NUMBER = re.compile(rf"\b(?P<number>{'|'.join(_WORDS)})\b{_UNIT}")
 
 
+_COUNTER = re.compile(r"(?:第?)([\u3005\u30a1-\u30fa\u30fc\u4e00-\u9fff]{1,3}|つ)")
+"""What is counted, right behind a number in Japanese: 歳, 世紀, つ."""
+_COUNTED_WORD = re.compile(r"[\s-]?([a-z]{2,})")
+_WORD = re.compile(r"[a-z]+")
+
+
 @dataclass(frozen=True, slots=True)
 class Quantity:
     value: Decimal
     unit: str | None
     """None where none that is known follows."""
+    counted: str | None = field(default=None, compare=False)
+    """What follows the number as it is written: a counter of Japanese, or a word that is no stop word."""
 
     def agrees_with(self, other: Quantity) -> bool:
         """Same number, and no two different units."""
@@ -84,11 +95,14 @@ def quantities_in(text: str) -> tuple[Quantity, ...]:
     plain = normalize("NFKC", text).lower()
     found = [quantity for match in _ARABIC.finditer(plain) if (quantity := _from_digits(match)) is not None]
     found += [
-        Quantity(Decimal(value), _UNIT_OF[match["unit"]])
+        Quantity(Decimal(value), _UNIT_OF[match["unit"]], match["unit"])
         for match in _KANJI_NUMBER.finditer(plain)
         if (value := _from_kanji(match["number"])) is not None and not _is_scaled_arabic(plain, match.start())
     ]
-    found += [Quantity(Decimal(_WORDS[match["number"]]), _unit(match)) for match in _WORD_NUMBER.finditer(plain)]
+    found += [
+        Quantity(Decimal(_WORDS[match["number"]]), _unit(match), _counted(match))
+        for match in _WORD_NUMBER.finditer(plain)
+    ]
     return tuple(found)
 
 
@@ -103,6 +117,48 @@ def unsupported(claimed: Iterable[Quantity], given: Iterable[Quantity]) -> tuple
     return tuple(claim for claim in claimed if not any(claim.agrees_with(other) for other in known))
 
 
+def contradicted(claim: str, source: str) -> tuple[Quantity, ...]:
+    """Return the quantities of a claim that its source does not hold with the same unit, or counting the same.
+
+    Stricter than ``unsupported``: a unit that is not in the table must follow the number in the source too. In English
+    other words may stand between: then the source must hold the word.
+    """
+    given = quantities_in(source)
+    words = {_singular(word) for word in _WORD.findall(normalize("NFKC", source).lower())}
+    return tuple(one for one in quantities_in(claim) if not _is_held(one, given, words))
+
+
+def _is_held(claim: Quantity, given: Iterable[Quantity], words: Collection[str]) -> bool:
+    same = [one for one in given if one.value == claim.value]
+    # Where the source says what the number counts, its other mentions without a unit do not make it another.
+    telling = [one for one in same if one.counted is not None]
+    return any(_is_same(claim, one, words) for one in telling or same)
+
+
+def _is_same(claim: Quantity, given: Quantity, words: Collection[str]) -> bool:
+    if claim.unit is not None and given.unit is not None:
+        return claim.unit == given.unit
+    if claim.counted is None or given.counted is None:  # a table has the unit in its header
+        return True
+    if claim.counted.isascii():
+        return _singular(claim.counted) in words
+    return claim.counted.startswith(given.counted) or given.counted.startswith(claim.counted)
+
+
+def _singular(word: str) -> str:
+    return word.removesuffix("s")
+
+
+def _counted(match: re.Match[str]) -> str | None:
+    """Return what the number of a match counts: its unit as it is written, or what follows."""
+    if (unit := match["unit"] or match["word"]) is not None:
+        return unit
+    if (counter := _COUNTER.match(match.string, match.end())) is not None:
+        return counter[1]
+    word = _COUNTED_WORD.match(match.string, match.end())
+    return word[1] if word is not None and word[1] not in STOP_WORDS else None
+
+
 def _from_digits(match: re.Match[str]) -> Quantity | None:
     try:
         value = Decimal(match["number"].replace(",", ""))
@@ -111,7 +167,7 @@ def _from_digits(match: re.Match[str]) -> Quantity | None:
     scale = (match["scale"] or "").strip()
     value *= _SCALES.get(scale) or _SCALE_WORDS.get(scale) or 1
     unit = _PREFIXED.get(match["sign"] or "") or _unit(match)
-    return Quantity(value.normalize(), unit)
+    return Quantity(value.normalize(), unit, _counted(match))
 
 
 def _unit(match: re.Match[str]) -> str | None:

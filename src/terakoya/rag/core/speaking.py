@@ -10,9 +10,10 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from terakoya.domain.document_ports import Embedder
+from terakoya.domain.document_ports import EVERYTHING, Embedder
 from terakoya.domain.documents import AnswerMode, Citation, CollectionInfo, Language, Verdict
 from terakoya.domain.models import ModelArtifact
+from terakoya.domain.retrieval import Filters
 from terakoya.exceptions import CitationProbeFailed, Unavailable
 from terakoya.models.service import ChatClient
 from terakoya.rag.core.events import AnswerEvent, CitationChecked, TokenWritten, VerdictReached
@@ -24,7 +25,7 @@ from terakoya.rag.core.trace import QueryTrace
 from terakoya.rag.retrieval.retriever import Retrieved
 
 AskedMode = Literal["auto", "extractive", "generative"]
-_READ = 5
+PASSAGES_READ = 5
 """Passages whose sentences are read for the answer."""
 
 
@@ -35,6 +36,9 @@ class Question:
     mode: AskedMode = "auto"
     model: ModelArtifact | None = None
     top_k: int = 10
+    filters: Filters = EVERYTHING
+    earlier: tuple[str, ...] = ()
+    """Questions of the same talk before it, oldest first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +75,7 @@ class Speaker:
     ) -> AsyncGenerator[AnswerEvent | Outcome, None]:
         """Yield text, citations and verdict as they come, then the outcome. Closing it stops a model's writing."""
         with trace.stage("read"):
-            sentences = await asyncio.to_thread(evidence_sentences, found.hits[:_READ])
+            sentences = await asyncio.to_thread(evidence_sentences, found.hits[:PASSAGES_READ])
         if not sentences:
             yield VerdictReached("not_in_documents")
             yield Outcome(details={"reason": "the passages hold no sentence"})

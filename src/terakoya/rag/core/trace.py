@@ -33,6 +33,13 @@ class QueryTrace:
         finally:
             self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - started, _FIGURES)
 
+    def rewritten(self, question: str) -> None:
+        """The question leans on earlier ones: it is looked for like this."""
+        self._record["rewritten"] = question
+
+    def rewriting(self) -> dict[str, str]:
+        return {"rewritten": self._record["rewritten"]} if "rewritten" in self._record else {}
+
     def found(self, language: str, hits: Sequence[Hit], seconds: dict[str, float]) -> None:
         self._record["language"] = language
         self._record["hits"] = [_place_of(hit) for hit in hits]

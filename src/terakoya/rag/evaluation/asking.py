@@ -15,6 +15,7 @@ from terakoya.domain.documents import CollectionInfo, Hit
 from terakoya.domain.evaluation import Configuration, SetQuestion
 from terakoya.domain.models import ModelArtifact
 from terakoya.rag.core.abstention import Decision, decide
+from terakoya.rag.core.calibration import table_of
 from terakoya.rag.core.engine import CANDIDATES
 from terakoya.rag.core.speaking import AskedMode, Outcome, Question, Speaker
 from terakoya.rag.core.trace import QueryTrace
@@ -98,7 +99,14 @@ class Asker:
         return ranked, decision.probability, self._decide(found, rest).probability, decision.threshold, seconds
 
     def _decide(self, found: Retrieved, hits: Sequence[Hit]) -> Decision:
-        return decide(found.query, found.language, found.terms, hits, passages=self._collection.passages)
+        return decide(
+            found.query,
+            found.language,
+            found.terms,
+            hits,
+            passages=self._collection.passages,
+            table=table_of(self._collection),
+        )
 
     async def _answer(self, question: SetQuestion, found: Retrieved, *, is_answerable: bool) -> tuple[Outcome, float]:
         started = time.perf_counter()

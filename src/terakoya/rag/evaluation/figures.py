@@ -61,7 +61,7 @@ def comparison_of(names: tuple[str, str], first: Sequence[Measured], second: Seq
             compared = compare_pairs([one for one, _ in pairs], [other for _, other in pairs])
             metrics[metric] = {
                 **compared.to_json(),
-                "difference": _rounded(compared.difference),
+                "difference": rounded(compared.difference),
                 "p": round(compared.p, _DECIMALS),
             }
             metrics[metric]["words"] = words_of(names, metric, metrics[metric])
@@ -97,7 +97,7 @@ def _precision(measured: Sequence[Measured]) -> Json | None:
     cited = [one for one in measured if one.citations]
     if not cited:
         return None
-    return _rounded(bootstrap_mean([one.supported_citations for one in cited], [one.citations for one in cited]))
+    return rounded(bootstrap_mean([one.supported_citations for one in cited], [one.citations for one in cited]))
 
 
 def _abstention(measured: Sequence[Measured]) -> Json | None:
@@ -112,8 +112,8 @@ def _abstention(measured: Sequence[Measured]) -> Json | None:
         return None
     threshold = measured[0].threshold
     return {
-        "auc": _rounded(area_under_curve(held, lacking)),
-        "auc_of_unanswerable": _rounded(area_under_curve(held, absent)) if absent else None,
+        "auc": rounded(area_under_curve(held, lacking)),
+        "auc_of_unanswerable": rounded(area_under_curve(held, absent)) if absent else None,
         "threshold": threshold,
         "kept": _share([one.probability >= one.threshold for one in measured if one.ranked is not None]),
         "let_through": _share(
@@ -132,18 +132,18 @@ def _latency(seconds: Sequence[float]) -> Json | None:
         return None
     milliseconds = [_MILLISECONDS * one for one in seconds]
     return {
-        name: _rounded(bootstrap_quantile(milliseconds, share), decimals=1)
+        name: rounded(bootstrap_quantile(milliseconds, share), decimals=1)
         for name, share in (("p50", 0.5), ("p95", 0.95))
     }
 
 
 def _mean(values: Sequence[float]) -> Json | None:
-    return _rounded(bootstrap_mean(values)) if values else None
+    return rounded(bootstrap_mean(values)) if values else None
 
 
 def _share(outcomes: Sequence[bool]) -> Json | None:
-    return _rounded(wilson_interval(sum(outcomes), len(outcomes))) if outcomes else None
+    return rounded(wilson_interval(sum(outcomes), len(outcomes))) if outcomes else None
 
 
-def _rounded(interval: Interval, *, decimals: int = _DECIMALS) -> Json:
+def rounded(interval: Interval, *, decimals: int = _DECIMALS) -> Json:
     return {name: None if value is None else round(value, decimals) for name, value in interval.to_json().items()}

@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from terakoya.domain.documents import Citation, Hit
-from terakoya.rag.evaluation.locating import Place, Target, squeeze
+from terakoya.rag.evaluation.locating import Place, Target
+from terakoya.rag.text_places import squeeze
 
 K = 10
 """Ranks that recall and nDCG look at."""

@@ -7,13 +7,13 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from unicodedata import normalize
 
 from terakoya.domain.document_ports import DocumentRepository
 from terakoya.domain.documents import DocumentInfo, DocumentStatus
 from terakoya.domain.evaluation import Expected, SetQuestion
 from terakoya.domain.names import name_key
 from terakoya.exceptions import DocumentNotFound
+from terakoya.rag.text_places import squeeze
 
 _ALL = 10**9
 _TEXTS_HELD = 8
@@ -87,15 +87,3 @@ class Locator:
             return squeeze(self._repository.text_of(document_id))
         except DocumentNotFound:  # deleted meanwhile
             return "", ()
-
-
-def squeeze(text: str) -> tuple[str, Sequence[int]]:
-    """Return the text as passages are compared, and of each of its characters the place it came from."""
-    parts: list[str] = []
-    origin: list[int] = []
-    for place, character in enumerate(text):
-        if not character.isspace():
-            plain = normalize("NFKC", character).casefold()
-            parts.append(plain)
-            origin += [place] * len(plain)
-    return "".join(parts), origin

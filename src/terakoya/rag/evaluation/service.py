@@ -20,9 +20,11 @@ from terakoya.domain.evaluation import (
     SetQuestion,
 )
 from terakoya.domain.evaluation_ports import EvaluationRepository
+from terakoya.domain.names import check_name
 from terakoya.domain.ports import ModelRepository, TaskQueue
 from terakoya.domain.tasks import Task, TaskKind
 from terakoya.exceptions import Conflict, InvalidConfig
+from terakoya.rag.evaluation.evaluator import CALIBRATION, EVALUATION, TRAINING_SET, TUNING
 from terakoya.rag.evaluation.generating import generate_questions
 from terakoya.rag.evaluation.locating import Locator, NotLocated
 from terakoya.rag.evaluation.question_file import read_questions
@@ -106,19 +108,40 @@ class EvaluationService:
             raise InvalidConfig(
                 f"an evaluation has 1 to {MAX_CONFIGURATIONS} configurations; got {len(configurations)}"
             )
-        chosen = self._evaluations.find_question_set(questions)
-        collection = self._documents.find_collection(chosen.collection_id)
-        if not collection.passages:
-            raise Conflict(f"the collection {collection.name!r} holds no document that can be asked; add some first")
+        chosen, collection = self._chosen(questions)
         resolved = [self._resolved(one or Configuration("as it is", collection.retrieval)) for one in configurations]
         if len({one.name for one in resolved}) < len(resolved):
             raise InvalidConfig(f"configurations need names of their own; got {resolved[0].name!r} twice")
         request: dict[str, Any] = {
+            "kind": EVALUATION,
             "collection_id": collection.id,
             "question_set_id": chosen.id,
             "configurations": [one.to_json() for one in resolved],
         }
         return self._queue.submit(TaskKind.EVALUATION, name=chosen.name, request=request, resolved={})
+
+    def tune(self, questions: str, *, apply: bool) -> Task:
+        """Queue the search for the settings that suit the questions best. ``apply``: set the collection so if they are
+        better on questions that had no part in choosing them.
+
+        Raises: NotFound; Conflict for an empty collection.
+        """
+        return self._queued(TUNING, questions, apply=apply)
+
+    def calibrate(self, questions: str, *, apply: bool) -> Task:
+        """Queue the fit of abstention to the questions. ``apply``: let the collection decide so from then on.
+
+        Raises: NotFound; Conflict for an empty collection.
+        """
+        return self._queued(CALIBRATION, questions, apply=apply)
+
+    def export(self, questions: str, *, name: str) -> Task:
+        """Queue making a training set of the questions whose answers can be verified. Its task's result names the data
+        set.
+
+        Raises: NotFound; Conflict for an empty collection; InvalidConfig for a name that none can have.
+        """
+        return self._queued(TRAINING_SET, questions, name=check_name(name))
 
     def list_evaluations(self, collection: str | None = None, *, limit: int = 100) -> Sequence[Evaluation]:
         """Newest first. Raises: CollectionNotFound."""
@@ -142,6 +165,19 @@ class EvaluationService:
         self._evaluations.delete_evaluation(evaluation_id)
 
     # -- parts --
+
+    def _queued(self, kind: str, questions: str, **options: Any) -> Task:
+        chosen, collection = self._chosen(questions)
+        request = {"kind": kind, "collection_id": collection.id, "question_set_id": chosen.id, **options}
+        return self._queue.submit(TaskKind.EVALUATION, name=chosen.name, request=request, resolved={})
+
+    def _chosen(self, questions: str) -> tuple[QuestionSet, CollectionInfo]:
+        """Raises: NotFound, Conflict."""
+        chosen = self._evaluations.find_question_set(questions)
+        collection = self._documents.find_collection(chosen.collection_id)
+        if not collection.passages:
+            raise Conflict(f"the collection {collection.name!r} holds no document that can be asked; add some first")
+        return chosen, collection
 
     def _id_of(self, collection: str | None) -> str | None:
         return None if collection is None else self._documents.find_collection(collection).id

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -14,6 +15,7 @@ import structlog
 
 from terakoya.domain.document_ports import DocumentRepository, VectorStore
 from terakoya.domain.documents import CollectionInfo, DocumentInfo, DocumentStatus, IndexedPassage, IndexPoint
+from terakoya.domain.retrieval import DocumentFacts
 from terakoya.exceptions import RAGError, Unavailable
 
 log = structlog.get_logger(__name__)
@@ -61,12 +63,26 @@ class IndexKeeper:
             await self._store.create(collection.id, dimension=collection.dimension)
             average = await self._settled_average(collection)
             passages = self._documents.indexed_passages(collection.id, document.id)
-            written = await self._write(collection.id, passages, average, document.passages, progress)
+            document = await asyncio.to_thread(self._documents.find_document, document.id)  # it may have got tags
+            facts = {document.id: document.facts}
+            written = await self._write(collection.id, passages, average, facts, document.passages, progress)
             replaced = await asyncio.to_thread(self._documents.set_ready, document.id)
         if replaced:
             self.in_background(self.forget_deleted(), name=f"forget what {document.id} replaces")
         await self._optimize_if_grown(collection.id, written)
         return written
+
+    async def set_tags(self, document: DocumentInfo, tags: tuple[str, ...]) -> None:
+        """Change a document's tags, in the index first: what is shown can always be searched by.
+
+        Raises: DocumentNotFound, Unavailable.
+        """
+        async with self._locks[document.collection_id]:
+            document = await asyncio.to_thread(self._documents.find_document, document.id)  # it may be ready by now
+            if document.status is DocumentStatus.READY:
+                facts = replace(document.facts, tags=tags)
+                await self._store.set_facts(document.collection_id, document.id, facts)
+            await asyncio.to_thread(self._documents.set_tags, document.id, tags)
 
     async def rebuild(self, collection_id: str, progress: Progress) -> int:
         """Make the index anew from the database; return the number of points. Raises: CollectionNotFound."""
@@ -78,6 +94,7 @@ class IndexKeeper:
             await self._store.create(collection_id, dimension=collection.dimension)
             written = await self._write_ready(collection_id, average, progress)
             await asyncio.to_thread(self._documents.set_average_length, collection_id, average)
+            await asyncio.to_thread(self._documents.set_can_filter, collection_id)
             self._incomplete.discard(collection_id)
         self._unoptimized[collection_id] = 0
         await self._optimize_if_grown(collection_id, written)
@@ -176,16 +193,24 @@ class IndexKeeper:
 
     async def _write_ready(self, collection_id: str, average: float, progress: Progress) -> int:
         documents = await asyncio.to_thread(self._documents.list_documents, collection_id, limit=ALL)
-        ready = {document.id: document.passages for document in documents if document.status is DocumentStatus.READY}
-        passages = (p for p in self._documents.indexed_passages(collection_id) if p.document_id in ready)
-        return await self._write(collection_id, passages, average, sum(ready.values()), progress)
+        ready = [document for document in documents if document.status is DocumentStatus.READY]
+        facts = {document.id: document.facts for document in ready}
+        passages = (p for p in self._documents.indexed_passages(collection_id) if p.document_id in facts)
+        total = sum(document.passages for document in ready)
+        return await self._write(collection_id, passages, average, facts, total, progress)
 
     async def _write(
-        self, collection_id: str, passages: Iterator[IndexedPassage], average: float, total: int, progress: Progress
+        self,
+        collection_id: str,
+        passages: Iterator[IndexedPassage],
+        average: float,
+        facts: Mapping[str, DocumentFacts],
+        total: int,
+        progress: Progress,
     ) -> int:
         written = 0
         progress(0, total)
-        async for points in _batches(passages, average):
+        async for points in _batches(passages, average, facts):
             await self._store.upsert(collection_id, points)
             written += len(points)
             progress(written, total)
@@ -201,15 +226,20 @@ class IndexKeeper:
             self.in_background(self._store.optimize(collection_id), name=f"optimize {collection_id}")
 
 
-async def _batches(passages: Iterator[IndexedPassage], average: float) -> AsyncIterator[list[IndexPoint]]:
+async def _batches(
+    passages: Iterator[IndexedPassage], average: float, facts: Mapping[str, DocumentFacts]
+) -> AsyncIterator[list[IndexPoint]]:
     """Read and weigh in threads, a batch at a time."""
-    while points := await asyncio.to_thread(_next_points, passages, average):
+    while points := await asyncio.to_thread(_next_points, passages, average, facts):
         yield points
 
 
-def _next_points(passages: Iterator[IndexedPassage], average: float) -> list[IndexPoint]:
+def _next_points(
+    passages: Iterator[IndexedPassage], average: float, facts: Mapping[str, DocumentFacts]
+) -> list[IndexPoint]:
     from terakoya.rag.retrieval.sparse import passage_vector
 
     return [
-        IndexPoint(p.id, p.document_id, p.embedding, passage_vector(p.terms, average)) for p in islice(passages, _BATCH)
+        IndexPoint(p.id, p.document_id, p.embedding, passage_vector(p.terms, average), facts[p.document_id])
+        for p in islice(passages, _BATCH)
     ]

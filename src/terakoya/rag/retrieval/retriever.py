@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from terakoya.domain.document_ports import DocumentRepository, Embedder, VectorStore
+from terakoya.domain.document_ports import EVERYTHING, DocumentRepository, Embedder, VectorStore
 from terakoya.domain.documents import CollectionInfo, Hit, Language, Passage, StoreHit, Terms, Vector
-from terakoya.domain.retrieval import MAX_CANDIDATES, RetrievalSettings
-from terakoya.exceptions import InvalidConfig, InvalidQuery, Unavailable
+from terakoya.domain.retrieval import MAX_CANDIDATES, Filters, RetrievalSettings
+from terakoya.exceptions import InvalidConfig, InvalidQuery, ModelNotFound, Unavailable
 from terakoya.rag.retrieval.analysis import language_of, terms_of
 from terakoya.rag.retrieval.fusion import DEFAULT, Fused, fuse
 from terakoya.rag.retrieval.sparse import query_vector
@@ -60,7 +60,7 @@ class Retriever:
         *,
         limit: int = 10,
         settings: RetrievalSettings = DEFAULT,
-        document_ids: Sequence[str] | None = None,
+        filters: Filters = EVERYTHING,
     ) -> Retrieved:
         """Return the best ``limit`` passages of ready documents; each of the two searches finds as many at least.
 
@@ -70,11 +70,16 @@ class Retriever:
             raise InvalidConfig(f"a search returns 1 to {MAX_CANDIDATES:,} passages; got {limit!r}")
         candidates = max(limit, settings.candidates)
         text = _checked(query)
-        run = _Search(self._store, self._embedder, collection, text, candidates, document_ids)
+        run = _Search(self._store, self._embedder, collection, text, candidates, filters)
         if collection.passages == 0:
             nothing = np.zeros(collection.dimension, dtype=np.float32)
             return Retrieved(text, language_of(text), await run.analyse(), nothing, (), run.seconds)
         self._refuse_incomplete(collection)
+        if not filters.is_empty and not collection.can_filter:
+            raise Unavailable(
+                f"the search index of {collection.name!r} is of an earlier version, which knows no filters, and is "
+                f"being made anew; try again in a moment, or `terakoya documents rebuild {collection.name}`"
+            )
         (vector, dense), (terms, sparse) = await run.both()
         self._refuse_incomplete(collection)  # it may have been taken away meanwhile
         with run.stage("fuse"):
@@ -82,6 +87,20 @@ class Retriever:
         with run.stage("fetch"):
             hits = await asyncio.to_thread(self._fetch, fused, limit)
         return Retrieved(text, language_of(text), terms, vector, hits, run.seconds)
+
+    async def rankings(
+        self, collection: CollectionInfo, query: str, *, candidates: int, filters: Filters = EVERYTHING
+    ) -> tuple[Sequence[StoreHit], Sequence[StoreHit]]:
+        """Return what the search by meaning and the search by words find, each best first, not joined.
+
+        Raises: as ``search``.
+        """
+        text = _checked(query)
+        self._refuse_incomplete(collection)
+        run = _Search(self._store, self._embedder, collection, text, candidates, filters)
+        (_, dense), (_, sparse) = await run.both()
+        self._refuse_incomplete(collection)
+        return dense, sparse
 
     def _refuse_incomplete(self, collection: CollectionInfo) -> None:
         """Raises: Unavailable."""
@@ -120,7 +139,7 @@ class _Search:
     collection: CollectionInfo
     text: str
     candidates: int
-    document_ids: Sequence[str] | None
+    filters: Filters
     seconds: dict[str, float] = field(default_factory=dict)
 
     async def both(self) -> tuple[tuple[Vector, Sequence[StoreHit]], tuple[Terms, Sequence[StoreHit]]]:
@@ -136,12 +155,23 @@ class _Search:
 
     async def dense(self) -> tuple[Vector, Sequence[StoreHit]]:
         with self.stage("embed"):
-            vector: Vector = (await self.embedder.embed_queries(self.collection.embedder_id, [self.text]))[0]
+            vector: Vector = (await self._embedded())[0]
         with self.stage("dense"):
             hits = await self.store.search_dense(
-                self.collection.id, vector, limit=self.candidates, document_ids=self.document_ids
+                self.collection.id, vector, limit=self.candidates, filters=self.filters
             )
         return vector, hits
+
+    async def _embedded(self) -> Vector:
+        """Raises: ModelNotFound, saying what it means for the collection; Unavailable."""
+        try:
+            return await self.embedder.embed_queries(self.collection.embedder_id, [self.text])
+        except ModelNotFound as error:
+            raise ModelNotFound(
+                f"the collection {self.collection.name!r} was embedded by a model that is not here any more "
+                f"({self.collection.embedder_id!r}), so no question can be compared with it. Its documents are safe; "
+                "make a new collection with the present embedder and add them there"
+            ) from error
 
     async def sparse(self) -> tuple[Terms, Sequence[StoreHit]]:
         terms = await self.analyse()
@@ -149,7 +179,7 @@ class _Search:
             return terms, ()
         with self.stage("sparse"):
             hits = await self.store.search_sparse(
-                self.collection.id, query_vector(terms), limit=self.candidates, document_ids=self.document_ids
+                self.collection.id, query_vector(terms), limit=self.candidates, filters=self.filters
             )
         return terms, hits
 

@@ -16,7 +16,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from terakoya.domain.document_ports import EVERYTHING
 from terakoya.domain.documents import IndexPoint, SparseVector, StoreHit, Vector
+from terakoya.domain.retrieval import DocumentFacts, Filters
 from terakoya.exceptions import Conflict, InvalidConfig, RAGError
 from terakoya.storage.files import full_disk_is_named, new_id, sync_directory, write_durably
 from terakoya.storage.vector_store.checking import check_points, check_vector
@@ -75,25 +77,32 @@ class EdgeVectorStore:
         async with self._writing[collection_id]:
             await to_the_end(delete)
 
+    async def set_facts(self, collection_id: str, document_id: str, facts: DocumentFacts) -> None:
+        def write() -> None:
+            shard = self._index(collection_id).shard
+            shard.set_facts(document_id, facts)
+            shard.flush()
+
+        async with self._writing[collection_id]:
+            await to_the_end(write)
+
     async def count(self, collection_id: str, *, document_id: str | None = None) -> int:
         return await asyncio.to_thread(lambda: self._index(collection_id).shard.count(document_id))
 
     async def search_dense(
-        self, collection_id: str, vector: Vector, *, limit: int, document_ids: Sequence[str] | None = None
+        self, collection_id: str, vector: Vector, *, limit: int, filters: Filters = EVERYTHING
     ) -> Sequence[StoreHit]:
         def search() -> list[StoreHit]:
             index = self._index(collection_id)
             check_vector(vector, index.dimension)
-            return index.shard.search_dense(vector, limit, document_ids)
+            return index.shard.search_dense(vector, limit, filters)
 
         return await asyncio.to_thread(search)
 
     async def search_sparse(
-        self, collection_id: str, vector: SparseVector, *, limit: int, document_ids: Sequence[str] | None = None
+        self, collection_id: str, vector: SparseVector, *, limit: int, filters: Filters = EVERYTHING
     ) -> Sequence[StoreHit]:
-        return await asyncio.to_thread(
-            lambda: self._index(collection_id).shard.search_sparse(vector, limit, document_ids)
-        )
+        return await asyncio.to_thread(lambda: self._index(collection_id).shard.search_sparse(vector, limit, filters))
 
     async def optimize(self, collection_id: str) -> None:
         """In a copy, by another process: searches go on, writes wait."""

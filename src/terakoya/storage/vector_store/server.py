@@ -8,14 +8,16 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from terakoya.domain.document_ports import EVERYTHING
 from terakoya.domain.documents import IndexPoint, SparseVector, StoreHit, Vector
+from terakoya.domain.retrieval import DocumentFacts, Filters
 from terakoya.exceptions import Conflict, InvalidConfig, RAGError, Unavailable
 from terakoya.storage.vector_store.checking import check_points, check_vector
-from terakoya.storage.vector_store.shard import DENSE, DOCUMENT, SPARSE
+from terakoya.storage.vector_store.shard import ADDED, DENSE, DOCUMENT, KEYWORDS, SPARSE, payload_of, words_of
 
 if TYPE_CHECKING:
     from qdrant_client import AsyncQdrantClient
-    from qdrant_client.http.models import Filter
+    from qdrant_client.http.models import FieldCondition, Filter
     from qdrant_client.http.models import SparseVector as SparseVectorModel
 
 _POINTS_A_REQUEST = 64
@@ -52,7 +54,9 @@ class ServerVectorStore:
                 )
         with _errors_are_named():
             # Done again where it exists: a crash may have come between the two.
-            await self._client.create_payload_index(name, DOCUMENT, models.PayloadSchemaType.KEYWORD)
+            for field in KEYWORDS:
+                await self._client.create_payload_index(name, field, models.PayloadSchemaType.KEYWORD)
+            await self._client.create_payload_index(name, ADDED, models.PayloadSchemaType.FLOAT)
 
     async def exists(self, collection_id: str) -> bool:
         with _errors_are_named():
@@ -70,7 +74,7 @@ class ServerVectorStore:
                 self._models.PointStruct(
                     id=point.id,
                     vector={DENSE: point.dense.tolist(), SPARSE: self._sparse(point.sparse)},
-                    payload={DOCUMENT: point.document_id},
+                    payload={DOCUMENT: point.document_id, **payload_of(point.facts)},
                 )
                 for point in points[start : start + _POINTS_A_REQUEST]
             ]
@@ -80,29 +84,36 @@ class ServerVectorStore:
     async def delete_document(self, collection_id: str, document_id: str) -> None:
         await self._dimension(collection_id)
         with _errors_are_named():
-            selector = self._models.FilterSelector(filter=self._of_documents([document_id]))
+            selector = self._models.FilterSelector(filter=self._of_document(document_id))
             await self._client.delete(self._name(collection_id), selector, wait=True)
+
+    async def set_facts(self, collection_id: str, document_id: str, facts: DocumentFacts) -> None:
+        await self._dimension(collection_id)
+        with _errors_are_named():
+            await self._client.set_payload(
+                self._name(collection_id), payload_of(facts), points=self._of_document(document_id), wait=True
+            )
 
     async def count(self, collection_id: str, *, document_id: str | None = None) -> int:
         await self._dimension(collection_id)
-        chosen = None if document_id is None else self._of_documents([document_id])
+        chosen = None if document_id is None else self._of_document(document_id)
         with _errors_are_named():
             found = await self._client.count(self._name(collection_id), count_filter=chosen, exact=True)
         return found.count
 
     async def search_dense(
-        self, collection_id: str, vector: Vector, *, limit: int, document_ids: Sequence[str] | None = None
+        self, collection_id: str, vector: Vector, *, limit: int, filters: Filters = EVERYTHING
     ) -> Sequence[StoreHit]:
         check_vector(vector, await self._dimension(collection_id))
-        return await self._search(collection_id, vector.tolist(), DENSE, limit, document_ids)
+        return await self._search(collection_id, vector.tolist(), DENSE, limit, filters)
 
     async def search_sparse(
-        self, collection_id: str, vector: SparseVector, *, limit: int, document_ids: Sequence[str] | None = None
+        self, collection_id: str, vector: SparseVector, *, limit: int, filters: Filters = EVERYTHING
     ) -> Sequence[StoreHit]:
         await self._dimension(collection_id)
         if not vector.indices:  # nothing to look for; not every version takes it as a query
             return []
-        return await self._search(collection_id, self._sparse(vector), SPARSE, limit, document_ids)
+        return await self._search(collection_id, self._sparse(vector), SPARSE, limit, filters)
 
     async def optimize(self, collection_id: str) -> None:
         """A server builds its graphs by itself, in the background."""
@@ -116,9 +127,9 @@ class ServerVectorStore:
         query: list[float] | SparseVectorModel,
         using: str,
         limit: int,
-        document_ids: Sequence[str] | None,
+        filters: Filters,
     ) -> list[StoreHit]:
-        chosen = None if document_ids is None else self._of_documents(document_ids)
+        chosen = self._filter(filters)
         with _errors_are_named():
             found = await self._client.query_points(
                 self._name(collection_id),
@@ -152,11 +163,24 @@ class ServerVectorStore:
     def _sparse(self, vector: SparseVector) -> SparseVectorModel:
         return self._models.SparseVector(indices=list(vector.indices), values=list(vector.values))
 
-    def _of_documents(self, document_ids: Sequence[str]) -> Filter:
-        models = self._models
-        condition = models.FieldCondition(key=DOCUMENT, match=models.MatchAny(any=list(document_ids)))
-        chosen: Filter = models.Filter(must=[condition])
+    def _of_document(self, document_id: str) -> Filter:
+        chosen: Filter = self._models.Filter(must=[self._any(DOCUMENT, [document_id])])
         return chosen
+
+    def _filter(self, filters: Filters) -> Filter | None:
+        if filters.is_empty:
+            return None
+        models = self._models
+        conditions = [self._any(name, values) for name, values in words_of(filters).items()]
+        if filters.date_from is not None or filters.date_to is not None:
+            days = models.Range(gte=filters.added_from_seconds, lt=filters.added_before_seconds)
+            conditions.append(models.FieldCondition(key=ADDED, range=days))
+        chosen: Filter = models.Filter(must=conditions)
+        return chosen
+
+    def _any(self, name: str, values: Sequence[str]) -> FieldCondition:
+        condition: FieldCondition = self._models.FieldCondition(key=name, match=self._models.MatchAny(any=list(values)))
+        return condition
 
 
 @contextmanager

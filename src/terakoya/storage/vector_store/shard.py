@@ -10,15 +10,19 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from terakoya.domain.documents import IndexPoint, SparseVector, StoreHit, Vector
+from terakoya.domain.retrieval import DocumentFacts, Filters
 from terakoya.exceptions import AppException, Conflict, RAGError, StorageFull
 
 if TYPE_CHECKING:
     import qdrant_edge
 
 DENSE, SPARSE, DOCUMENT = "dense", "sparse", "document_id"
+TYPE, LANGUAGE, ADDED, TAGS = "type", "language", "added", "tags"
+KEYWORDS = (DOCUMENT, TYPE, LANGUAGE, TAGS)
+"""Fields of a point that hold words; ADDED holds seconds."""
 _PANIC_MODULE = "pyo3_runtime"
 _POINTS_A_CALL = 64
 """About 5 ms."""
@@ -46,7 +50,9 @@ class Shard:
                 sparse_vectors={SPARSE: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf)},
             )
             shard = cls(edge.EdgeShard.create(str(folder), config))
-            shard._update(edge.UpdateOperation.create_field_index(DOCUMENT, edge.PayloadSchemaType.Keyword))
+            for name in KEYWORDS:
+                shard._update(edge.UpdateOperation.create_field_index(name, edge.PayloadSchemaType.Keyword))
+            shard._update(edge.UpdateOperation.create_field_index(ADDED, edge.PayloadSchemaType.Float))
         shard.flush()
         return shard
 
@@ -68,14 +74,18 @@ class Shard:
                         DENSE: point.dense.tolist(),
                         SPARSE: edge.SparseVector(list(point.sparse.indices), list(point.sparse.values)),
                     },
-                    {DOCUMENT: point.document_id},
+                    {DOCUMENT: point.document_id, **payload_of(point.facts)},
                 )
                 for point in points[start : start + _POINTS_A_CALL]
             ]
             self._update(edge.UpdateOperation.upsert_points(batch))
 
     def delete_document(self, document_id: str) -> None:
-        self._update(self._edge.UpdateOperation.delete_points_by_filter(self._of_documents([document_id])))
+        self._update(self._edge.UpdateOperation.delete_points_by_filter(self._of_document(document_id)))
+
+    def set_facts(self, document_id: str, facts: DocumentFacts) -> None:
+        chosen = self._of_document(document_id)
+        self._update(self._edge.UpdateOperation.set_payload_by_filter(chosen, payload_of(facts)))
 
     def flush(self) -> None:
         """Make everything written so far survive a power cut."""
@@ -83,16 +93,16 @@ class Shard:
             self._shard.flush()
 
     def count(self, document_id: str | None) -> int:
-        chosen = None if document_id is None else self._of_documents([document_id])
+        chosen = None if document_id is None else self._of_document(document_id)
         with self._calling():
             return self._shard.count(self._edge.CountRequest(exact=True, filter=chosen))
 
-    def search_dense(self, vector: Vector, limit: int, document_ids: Sequence[str] | None) -> list[StoreHit]:
-        return self._search(self._edge.Query.Nearest(vector.tolist(), using=DENSE), limit, document_ids)
+    def search_dense(self, vector: Vector, limit: int, filters: Filters) -> list[StoreHit]:
+        return self._search(self._edge.Query.Nearest(vector.tolist(), using=DENSE), limit, filters)
 
-    def search_sparse(self, vector: SparseVector, limit: int, document_ids: Sequence[str] | None) -> list[StoreHit]:
+    def search_sparse(self, vector: SparseVector, limit: int, filters: Filters) -> list[StoreHit]:
         sparse = self._edge.SparseVector(list(vector.indices), list(vector.values))
-        return self._search(self._edge.Query.Nearest(sparse, using=SPARSE), limit, document_ids)
+        return self._search(self._edge.Query.Nearest(sparse, using=SPARSE), limit, filters)
 
     def optimize(self) -> None:
         """Minutes for large shards, during which no other thread of the process runs."""
@@ -103,9 +113,8 @@ class Shard:
         with self._calling():
             self._shard.close()
 
-    def _search(self, query: qdrant_edge.Query, limit: int, document_ids: Sequence[str] | None) -> list[StoreHit]:
-        chosen = None if document_ids is None else self._of_documents(document_ids)
-        request = self._edge.QueryRequest(limit=limit, query=query, filter=chosen)
+    def _search(self, query: qdrant_edge.Query, limit: int, filters: Filters) -> list[StoreHit]:
+        request = self._edge.QueryRequest(limit=limit, query=query, filter=self._filter(filters))
         with self._calling():
             return [StoreHit(str(point.id), point.score) for point in self._shard.query(request)]
 
@@ -113,16 +122,41 @@ class Shard:
         with self._calling():
             self._shard.update(operation)
 
-    def _of_documents(self, document_ids: Sequence[str]) -> qdrant_edge.Filter:
+    def _of_document(self, document_id: str) -> qdrant_edge.Filter:
         edge = self._edge
-        condition = edge.FieldCondition(DOCUMENT, match=edge.MatchAny(list(document_ids)))
-        chosen: qdrant_edge.Filter = edge.Filter(must=[condition])
+        chosen: qdrant_edge.Filter = edge.Filter(
+            must=[edge.FieldCondition(DOCUMENT, match=edge.MatchAny([document_id]))]
+        )
+        return chosen
+
+    def _filter(self, filters: Filters) -> qdrant_edge.Filter | None:
+        if filters.is_empty:
+            return None
+        edge = self._edge
+        conditions = [
+            edge.FieldCondition(name, match=edge.MatchAny(list(values))) for name, values in words_of(filters).items()
+        ]
+        if filters.date_from is not None or filters.date_to is not None:
+            days = edge.RangeFloat(gte=filters.added_from_seconds, lt=filters.added_before_seconds)
+            conditions.append(edge.FieldCondition(ADDED, range=days))
+        chosen: qdrant_edge.Filter = edge.Filter(must=conditions)
         return chosen
 
     @contextmanager
     def _calling(self) -> Iterator[None]:
         with self._lock, errors_are_named():
             yield
+
+
+def payload_of(facts: DocumentFacts) -> dict[str, Any]:
+    """Return what a point holds of its document beside the id."""
+    return {TYPE: facts.type, LANGUAGE: facts.language, ADDED: facts.added_seconds, TAGS: list(facts.tags)}
+
+
+def words_of(filters: Filters) -> dict[str, tuple[str, ...]]:
+    """Return, by a point's field, the words of which it must have one."""
+    given = {DOCUMENT: filters.document, TYPE: filters.type, LANGUAGE: filters.language, TAGS: filters.tags}
+    return {name: values for name, values in given.items() if values is not None}
 
 
 @contextmanager

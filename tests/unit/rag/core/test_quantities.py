@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from terakoya.rag.core.quantities import Quantity, quantities_in, unsupported
+from terakoya.rag.core.quantities import Quantity, contradicted, quantities_in, unsupported
 
 
 @pytest.mark.parametrize(
@@ -46,3 +46,37 @@ def test_a_changed_number_or_unit_is_unsupported() -> None:
     assert unsupported(quantities_in("within 14 days"), given) == quantities_in("14 days")
     assert unsupported(quantities_in("30か月以内"), given) == quantities_in("30か月")
     assert unsupported(quantities_in("number 30"), given) == ()
+
+
+@pytest.mark.parametrize(
+    ("claim", "source"),
+    [
+        ("12歳", "12歳である"),
+        ("30 days", "30 calendar days"),
+        ("5 studies", "5 large studies of mice"),
+        ("3種", "3種類の花"),
+        ("3人", "人数 3"),
+        ("2.5 fold", "a 2.5-fold rise"),
+        ("21-day", "within 21 days"),
+        ("1,200メートル", "1200m"),
+        ("year 1990", "in 1990"),
+    ],
+)
+def test_a_number_that_counts_the_same_is_not_contradicted(claim: str, source: str) -> None:
+    assert contradicted(claim, source) == ()
+
+
+@pytest.mark.parametrize(
+    ("claim", "source"),
+    [
+        ("12票を得た", "12人が並んだ"),
+        ("12円", "12歳である"),
+        ("5 trials", "5 large studies of mice"),
+        ("1979年代12月", "1979年12月"),
+        ("13歳", "12歳である"),
+        ("1234時間", "ビルマ暦1234年を1234と書く"),
+        ("3 weeks", "3 kg"),
+    ],
+)
+def test_a_number_that_counts_something_else_is_contradicted(claim: str, source: str) -> None:
+    assert contradicted(claim, source) != ()

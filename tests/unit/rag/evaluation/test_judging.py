@@ -6,7 +6,8 @@ import pytest
 
 from terakoya.domain.documents import Citation, Hit, Passage
 from terakoya.rag.evaluation.judging import judge_ranks, ranks_of, reaches, supports, without
-from terakoya.rag.evaluation.locating import Place, Target, squeeze
+from terakoya.rag.evaluation.locating import Place, Target
+from terakoya.rag.text_places import squeeze
 
 
 def hit(document: str, start: int, end: int, text: str = "", *, ranks: tuple[int, int] = (1, 1)) -> Hit:

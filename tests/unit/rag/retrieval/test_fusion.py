@@ -8,6 +8,7 @@ import pytest
 import qdrant_edge as edge
 from tests.contract.vector_store import DIMENSION, axis, point
 
+from terakoya.domain.document_ports import EVERYTHING
 from terakoya.domain.documents import StoreHit
 from terakoya.domain.retrieval import FUSIONS, Fusion, RetrievalSettings
 from terakoya.exceptions import InvalidConfig
@@ -108,7 +109,8 @@ def test_it_is_what_qdrant_computes(tmp_path: Path, method: Fusion, theirs: edge
         ],
     )
     expected = {str(found.id): found.score for found in shard._shard.query(request)}
-    fused = fuse(shard.search_dense(vector, 15, None), shard.search_sparse(sparse, 15, None), RetrievalSettings(method))
+    found = shard.search_dense(vector, 15, EVERYTHING), shard.search_sparse(sparse, 15, EVERYTHING)
+    fused = fuse(*found, RetrievalSettings(method))
     # They compute in float32.
     assert {one.id: one.score for one in fused} == pytest.approx(expected, abs=1e-5)
     shard.close()

@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from rag_stand_ins import DIMENSION, WordEmbedder
 from terakoya.domain.documents import CollectionInfo, IndexPoint, Language, Passage, Vector
-from terakoya.domain.retrieval import FUSIONS, Fusion, RetrievalSettings
-from terakoya.exceptions import InvalidConfig, InvalidQuery, RAGError, Unavailable
+from terakoya.domain.retrieval import FUSIONS, Filters, Fusion, RetrievalSettings
+from terakoya.exceptions import InvalidConfig, InvalidQuery, ModelNotFound, RAGError, Unavailable
 from terakoya.rag.retrieval.analysis import terms_of
 from terakoya.rag.retrieval.retriever import MAX_QUERY, Retriever
 from terakoya.rag.retrieval.sparse import passage_vector
@@ -126,7 +127,7 @@ async def test_a_model_number_is_found_by_every_fusion(library: Library, fusion:
 async def test_only_the_documents_asked_for_are_searched(library: Library) -> None:
     await library.add("Rules", RULES)
     manual = await library.add("Manual", MANUAL)
-    found = await library.retriever.search(library.collection, "返品 30日", document_ids=[manual])
+    found = await library.retriever.search(library.collection, "返品 30日", filters=Filters(document=(manual,)))
     assert {hit.passage.document_id for hit in found.hits} == {manual}
 
 
@@ -239,3 +240,39 @@ async def test_when_one_search_fails_the_other_does_not_go_on(library: Library) 
     with pytest.raises(RAGError, match="has no search index"):
         await retriever.search(library.collection, "送料")
     assert ended == [True]
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"author": ["x"]}, "no filter 'author'; known are document, type, language, tags, date_from, date_to"),
+        ({"tags": []}, "has 1 to 1,000 values; got 0"),
+        ({"type": [3]}, "is a list of texts"),
+        ({"date_from": "yesterday"}, "a day such as 2026-01-31"),
+        ({"date_from": "2026-02-01", "date_to": "2026-01-01"}, "is after date_to"),
+        ({"document": ["d"] * 1001}, "got 1001"),
+    ],
+)
+def test_a_filter_that_cannot_be_is_refused_by_name(values: dict[str, Any], says: str) -> None:
+    with pytest.raises(InvalidConfig, match=says):
+        Filters.of(values)
+
+
+async def test_an_index_that_knows_no_filters_says_so_instead_of_finding_nothing(library: Library) -> None:
+    await library.add("Rules", RULES)
+    old = replace(library.collection, can_filter=False)
+    with pytest.raises(Unavailable, match="earlier version"):
+        await library.retriever.search(old, "返品", filters=Filters(language=("ja",)))
+    assert (await library.retriever.search(old, "返品")).hits
+
+
+class Gone(WordEmbedder):
+    async def embed_queries(self, model_id: str, texts: Sequence[str]) -> Vector:
+        raise ModelNotFound(f"no model {model_id!r}")
+
+
+async def test_a_collection_whose_embedder_is_gone_says_what_that_means(library: Library) -> None:
+    await library.add("Rules", RULES)
+    retriever = Retriever(store=library.store, documents=library.documents, embedder=Gone())
+    with pytest.raises(ModelNotFound, match="'shop' was embedded by a model that is not here any more"):
+        await retriever.search(library.collection, "返品")

@@ -165,7 +165,7 @@ class TestEdge(VectorStoreContract):
         writer = subprocess.Popen(  # noqa: ASYNC220 - nothing else runs in this loop
             [sys.executable, "-c", WRITER, str(data_dir.root), collection],
             stdout=subprocess.PIPE,
-            env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[4])},
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},  # the code under test, from wherever it is
         )
         assert writer.stdout is not None
         seen = 0
@@ -175,6 +175,7 @@ class TestEdge(VectorStoreContract):
                 break
         writer.send_signal(signal.SIGKILL)
         writer.communicate()
+        assert seen == acknowledged  # else it ended by itself
         store = EdgeVectorStore(data_dir.index)
         hits = await store.search_dense(collection, axis(0), limit=10_000)
         assert set(ids(hits)) >= {point_id(f"p{number}") for number in range(seen)}

@@ -5,13 +5,16 @@ import { el } from "./dom.js";
 import { decimal } from "./format.js";
 import { _, fill } from "./i18n.js";
 import { openText, whereabouts } from "./text-panel.js";
+import { whyBox } from "./why.js";
 
 const MARKER = /\[(\d{1,3})\]/g;
 const NEAREST_SHOWN = 3;
 const SNIPPET = 220;
 
 export class AnswerView {
-  constructor(question) {
+  /** body: the question as it is sent. */
+  constructor(body) {
+    this.asked = body;
     this.hits = [];
     this.text = "";
     this.hasEnded = false;
@@ -19,7 +22,7 @@ export class AnswerView {
     this.body = el("div", { class: "answer-body", "aria-busy": "true" });
     this.sources = el("div", {});
     this.foot = el("div", { class: "answer-links" });
-    this.element = el("article", { class: "card-plain asked", "aria-live": "polite" }, el("h2", { class: "asked-question" }, question), this.notice, this.body, this.sources, this.foot);
+    this.element = el("article", { class: "card-plain asked", "aria-live": "polite" }, el("h2", { class: "asked-question" }, body.query.trim()), this.notice, this.body, this.sources, this.foot);
   }
 
   take(event) {
@@ -46,10 +49,12 @@ export class AnswerView {
     const details = answer.details ?? {};
     if (answer.verdict === "answered") this.showAnswer(answer);
     else this.showRefusal(answer);
+    if (details.rewritten) this.notice.before(el("p", { class: "form-text" }, _("Looked for: %(question)s", { question: details.rewritten })));
     const seconds = details.seconds?.total ?? details.seconds;
     const links = [el("a", { href: `/rag/traces/${encodeURIComponent(answer.trace_id)}`, target: "_blank", rel: "noopener" }, _("How this was found (JSON)"))];
     if (Number.isFinite(seconds)) links.push(el("span", {}, _("%(n)s s", { n: decimal(seconds, 1) })));
     this.foot.replaceChildren(...links);
+    this.foot.after(whyBox(this.asked));
   }
 
   showAnswer(answer) {

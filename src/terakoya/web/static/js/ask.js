@@ -10,7 +10,9 @@ import "./shell.js";
 
 const form = byId("ask-form");
 const question = byId("question");
+const EARLIER = 10;
 let aborter = null;
+let earlier = [];
 
 form.addEventListener("submit", ask);
 byId("stop").addEventListener("click", () => aborter?.abort());
@@ -20,6 +22,7 @@ question.addEventListener("keydown", (event) => {
   if (!byId("ask").disabled) form.requestSubmit();
 });
 byId("collection").addEventListener("change", () => {
+  earlier = [];
   remember(byId("collection").value);
   hint();
 });
@@ -55,14 +58,15 @@ async function ask(event) {
   showError(byId("ask-error"), null);
   working(true);
   aborter = new AbortController();
-  const view = new AnswerView(question.value.trim());
+  const body = { query: question.value, collection: byId("collection").value, mode: byId("mode").value, model: byId("model").disabled ? null : byId("model").value || null, filters: filters(), earlier: earlier.slice(-EARLIER) };
+  const view = new AnswerView(body);
   byId("answers").prepend(view.element);
   try {
-    const body = { query: question.value, collection: byId("collection").value, mode: byId("mode").value, model: byId("model").disabled ? null : byId("model").value || null };
     const response = await request("POST", "/rag/query/stream", body, aborter.signal);
     for await (const piece of serverSent(response)) {
       if (piece.type === "error") throw streamError(piece);
       view.take(piece);
+      if (piece.type === "done") earlier.push(piece.answer.details?.rewritten ?? body.query);
     }
     view.end();
   } catch (error) {
@@ -73,6 +77,15 @@ async function ask(event) {
     }
   }
   working(false);
+}
+
+/** Which documents are asked; null for all of them. */
+function filters() {
+  const value = (name) => byId(`filter-${name}`).value.trim();
+  const tags = value("tags").split(/[,、，]/).map((tag) => tag.trim()).filter(Boolean);
+  const given = { language: value("language") ? [value("language")] : null, type: value("type") ? [value("type")] : null, tags: tags.length ? tags : null, date_from: value("date_from") || null, date_to: value("date_to") || null };
+  const chosen = Object.fromEntries(Object.entries(given).filter(([, one]) => one));
+  return Object.keys(chosen).length ? chosen : null;
 }
 
 function working(isWorking) {

@@ -1,7 +1,7 @@
 // Questions to a collection, what became of putting them, and how two settings compare.
 
 import { call, uploadForm } from "./api.js";
-import { fillCollections, remember } from "./collections.js";
+import { fillCollections, pathOf, remember } from "./collections.js";
 import { byId, el, setProgress, showError } from "./dom.js";
 import { dropZone } from "./drop-zone.js";
 import { evaluationView } from "./evaluation-view.js";
@@ -33,7 +33,7 @@ async function show() {
   byId("evaluate-form").hidden = sets.length === 0;
   byId("questions").replaceChildren(...sets.map(({ id, name }) => el("option", { value: id }, name)));
   if (collection) for (const side of ["first", "second"]) fillSettings(byId(side), collection.retrieval);
-  byId("evaluations").replaceChildren(...evaluations.filter(({ report }) => report.configurations).map((one) => evaluationView(one, (event) => removeAfterAsking(event.target, `/rag/evaluations/${one.id}`, one.question_set))));
+  byId("evaluations").replaceChildren(...evaluations.map((one) => evaluationView(one, { onDelete: (event) => removeAfterAsking(event.target, `/rag/evaluations/${one.id}`, one.question_set), onUse: () => use(one.report.suggested) })));
 }
 
 function setRow(set) {
@@ -46,7 +46,7 @@ function setRow(set) {
       "div",
       { class: "row-body" },
       el("span", { class: "row-main" }, el("span", { class: "row-title" }, set.name), el("span", { class: "row-meta" }, el("span", {}, _("%(n)s questions", { n: count(set.questions) })), made)),
-      el("span", { class: "row-actions" }, remove),
+      el("span", { class: "row-actions" }, el("button", { class: "btn btn-quiet btn-sm", type: "button", title: _("The questions whose answers can be verified, as a dataset to train a model on."), onclick: () => exportRows(set) }, _("Make a training set")), remove),
     ),
   );
 }
@@ -96,20 +96,41 @@ function configurations() {
   return chosen;
 }
 
-async function start(event) {
+function start(event) {
   event.preventDefault();
+  begin("/rag/evaluate", { configurations: configurations() });
+}
+
+/** Have the collection searched as tuning suggests. */
+async function use(retrieval) {
+  try {
+    await call("PATCH", pathOf(picker.value), { retrieval });
+    toast(_("The collection is searched so from now on."));
+    await reload(picker.value);
+  } catch (error) {
+    complain(error);
+  }
+}
+
+/** Make a data set of the questions whose answers can be verified. */
+function exportRows(set) {
+  const name = `${set.name.slice(0, 70)} ${new Date().toISOString().slice(0, 19).replaceAll(":", ".")}`;
+  begin("/rag/training-set", { questions: set.id, name }, _("The dataset %(name)s is ready.", { name }));
+}
+
+async function begin(path, options, done = null) {
   showError(byId("evaluate-error"), null);
   working(true);
   try {
-    const { task_id: taskId } = await call("POST", "/rag/evaluate", { questions: byId("questions").value, configurations: configurations() });
-    watch(taskId);
+    const { task_id: taskId } = await call("POST", path, { questions: byId("questions").value, ...options });
+    watch(taskId, done);
   } catch (error) {
     working(false);
     showError(byId("evaluate-error"), error);
   }
 }
 
-function watch(taskId) {
+function watch(taskId, done = null) {
   running = taskId;
   const bar = byId("evaluate-progress").querySelector(".progress");
   byId("evaluate-phase").textContent = word("phase", "queued");
@@ -124,7 +145,10 @@ function watch(taskId) {
       }
       if (event.type !== "finished") return;
       working(false);
-      if (event.status === "succeeded") show().catch(complain);
+      if (event.status === "succeeded") {
+        if (done) toast(done);
+        show().catch(complain);
+      }
       else if (event.status === "failed") complain(new Error(explain("error", event.error_code, event.error)));
       else toast(word("state", event.status));
     },
@@ -132,7 +156,7 @@ function watch(taskId) {
 }
 
 function working(isWorking) {
-  byId("start").disabled = isWorking;
+  byId("start").disabled = byId("tune").disabled = byId("calibrate").disabled = isWorking;
   byId("stop").hidden = byId("evaluate-progress").hidden = !isWorking;
   if (!isWorking) running = null;
 }
@@ -166,6 +190,8 @@ byId("generate").addEventListener("click", generate);
 byId("compare").addEventListener("change", fit);
 byId("answers").addEventListener("change", fit);
 byId("evaluate-form").addEventListener("submit", start);
+byId("tune").addEventListener("click", () => begin("/rag/tune", {}));
+byId("calibrate").addEventListener("click", () => begin("/rag/calibrate", { apply: true }));
 byId("stop").addEventListener("click", () => running && call("POST", `/api/tasks/${running}/cancel`, {}).catch(complain));
 
 reload().then(goOn).catch((error) => showError(byId("questions-error"), error));
