@@ -1,9 +1,8 @@
-"""Estimators of the Fisher on a real language model, and what retention costs.
+"""Estimators of the Fisher on a real language model.
 
     python benchmarks/fisher_smollm2.py pretrained --model FOLDER [--rows 32] [--draws 8]
     python benchmarks/fisher_smollm2.py learned --model FOLDER [--rows 32] [--draws 8]
     python benchmarks/fisher_smollm2.py layers --model FOLDER [--rows 32]
-    python benchmarks/fisher_smollm2.py cost --model FOLDER [--sequences 256] [--repeats 3]
 
 ``FOLDER`` is the starter model as a Transformers folder; ``TERAKOYA_BENCH_DATA`` holds clinc150.
 
@@ -16,8 +15,7 @@ tokens that together have less than 1e-5 of the probability.
 
 **layers**: all matrices of the middle and the last layer, against the mean of many draws of labels, one sequence each.
 
-**cost**: a pass for the Fisher against an epoch of training over the same rows, and the penalty against a step, LoRA
-r 16 and full, bfloat16 where this machine is faster in it. Each adds to ``benchmarks/results/fisher_smollm2.json``.
+Each part adds to ``benchmarks/results/fisher_smollm2.json``.
 """
 
 from __future__ import annotations
@@ -32,7 +30,6 @@ from typing import Any, cast
 
 import torch
 from machine import RESULTS, describe_machine, save
-from peft import LoraConfig, get_peft_model
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, one_hot
 from train_clinc150 import clinc150_rows
@@ -41,8 +38,6 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from terakoya.data.tokenization import EncodedExample, encode_examples
 from terakoya.domain.datasets import Example, Message
 from terakoya.models.label_forward import LabelForward
-from terakoya.models.probe import choose_compute_type
-from terakoya.training.continual.diagonal_ewc import DiagonalEwc
 from terakoya.training.continual.fisher import (
     Cotangents,
     SequenceBatch,
@@ -50,9 +45,6 @@ from terakoya.training.continual.fisher import (
     s_rademacher,
     sampled_labels,
 )
-from terakoya.training.continual.low_rank_ewc import LowRankEwc
-from terakoya.training.continual.regulariser import Regulariser, TaskEnd
-from terakoya.training.engine.loop import make_optimizer
 
 EXACT = ("self_attn.o_proj", "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj")
 BATCH = 8
@@ -257,128 +249,29 @@ def whole_layers(folder: str, rows: list[EncodedExample], draws: int = 8) -> dic
             yield next(sampled_labels(logits, generator)) / draws**0.5
 
     reference = diagonal_fisher(parameters, single, cotangents=many).values
-    groups = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
-    together = [SequenceBatch(len(group), lambda group=group: forward.logits(group)) for group in groups]  # type: ignore[misc]
-    estimates = [diagonal_fisher(parameters, together, seed=seed).values for seed in range(4)]
-    for which in layers:
-        part = {name: value for name, value in reference.items() if name.startswith(which)}
-        figures[which] = drawn(lambda seed: estimates[seed], part, 4)
+    for size in (BATCH, 2 * BATCH):
+        groups = [rows[start : start + size] for start in range(0, len(rows), size)]
+        together = [SequenceBatch(len(group), lambda group=group: forward.logits(group)) for group in groups]  # type: ignore[misc]
+        estimates = [diagonal_fisher(parameters, together, seed=seed).values for seed in range(4)]
+        for which in layers:
+            part = {name: value for name, value in reference.items() if name.startswith(which)}
+            figures[f"{which}, random signs in batches of {size}"] = drawn(lambda seed: estimates[seed], part, 4)  # noqa: B023
     return figures
-
-
-def cost(folder: str, rows: list[EncodedExample], repeats: int) -> dict[str, Any]:
-    kind = choose_compute_type(torch.device("cpu"), hidden=576, intermediate=1536).dtype
-    long = [merged(rows, start) for start in range(0, 4 * BATCH, 4)]
-    figures: dict[str, Any] = {"compute_type": str(kind), "sequences": len(rows), "repeats": repeats}
-    for space in ("lora", "full"):
-        causal = cast(Any, AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32))
-        if space == "lora":
-            causal.to(kind)
-            adapter = LoraConfig(r=16, lora_alpha=32, target_modules="all-linear", task_type="CAUSAL_LM")
-            causal = get_peft_model(causal, adapter)
-        module = causal.eval()  # no dropout in either; evaluation mode is what a Fisher pass uses
-        parameters = {name: each for name, each in module.named_parameters() if each.requires_grad}
-        for parameter in parameters.values():
-            parameter.data = parameter.data.float()
-        with torch.autocast("cpu", torch.bfloat16, enabled=kind is torch.bfloat16):
-            figures[space] = costs(module, parameters, rows, long, space, repeats)
-        print(json.dumps({space: figures[space]}, indent=1), file=sys.stderr)
-    return figures
-
-
-def merged(rows: list[EncodedExample], start: int) -> EncodedExample:
-    """Four rows end to end as one of about 190 tokens, as a realistic answer's length."""
-    ids = [token for row in rows[start : start + 4] for token in row.input_ids]
-    return EncodedExample(row=start, input_ids=ids, label_spans=((len(ids) // 2, len(ids)),))
-
-
-def costs(
-    module: Any,
-    parameters: dict[str, nn.Parameter],
-    rows: list[EncodedExample],
-    long: list[EncodedExample],
-    space: str,
-    repeats: int,
-) -> dict[str, Any]:
-    forward = LabelForward.choose(module, rows[:3])
-    optimizer = make_optimizer(parameters, weight_decay=0.0)
-    optimizer.param_groups[0]["lr"] = 1e-5
-    regulariser: Regulariser = (
-        LowRankEwc(module, strength=1.0) if space == "lora" else DiagonalEwc(parameters, strength=1.0)
-    )
-    regulariser.on_task_start(None)
-    groups = [rows[start : start + BATCH] for start in range(0, len(rows), BATCH)]
-
-    def step(group: list[EncodedExample]) -> None:
-        forward.losses(group).mean().backward()
-        torch.nn.utils.clip_grad_norm_(parameters.values(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-
-    def epoch() -> None:
-        for group in groups:
-            step(group)
-
-    def fisher() -> Any:
-        seen = forward.through_modules()
-        batches = [SequenceBatch(len(group), lambda group=group: seen.logits(group)) for group in groups]  # type: ignore[misc]
-        return regulariser.on_task_end(TaskEnd(parameters, batches, seed=0))
-
-    state = fisher()
-    regulariser.on_task_start(state)
-    times: dict[str, list[float]] = {"epoch": [], "fisher": [], "short_step": [], "long_step": [], "penalty": []}
-    for _ in range(repeats):
-        times["epoch"].append(clock(epoch))
-        times["fisher"].append(clock(fisher))
-        times["short_step"].append(clock(lambda: step(groups[len(groups) // 2])))
-        times["long_step"].append(clock(lambda: step(long)))
-        for parameter in parameters.values():
-            parameter.grad = torch.zeros_like(parameter)
-        times["penalty"].append(clock(lambda: regulariser.add_grad_(parameters, 1)))
-        optimizer.zero_grad(set_to_none=True)
-    median = {name: statistics.median(values) for name, values in times.items()}
-    return {
-        "seconds": {name: [round(value, 4) for value in values] for name, values in times.items()},
-        "fisher_pass_in_epochs": round(median["fisher"] / median["epoch"], 2),
-        "penalty_per_cent_of_a_step": {
-            f"8 rows of {statistics.fmean(len(row.input_ids) for row in groups[len(groups) // 2]):.0f} tokens": round(
-                100 * median["penalty"] / median["short_step"], 2
-            ),
-            f"8 rows of {statistics.fmean(len(row.input_ids) for row in long):.0f} tokens": round(
-                100 * median["penalty"] / median["long_step"], 2
-            ),
-        },
-        "state_bytes": {
-            "importance": sum(4 * each.numel() for each in state.importance.values()),
-            "anchor": sum(4 * each.numel() for each in state.anchor.values()),
-        },
-        "forward": str(forward.way),
-    }
-
-
-def clock(work: Callable[[], Any]) -> float:
-    started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", choices=("pretrained", "learned", "layers", "cost"))
+    parser.add_argument("part", choices=("pretrained", "learned", "layers"))
     parser.add_argument("--model", required=True)
     parser.add_argument("--rows", type=int, default=32)
     parser.add_argument("--draws", type=int, default=8)
-    parser.add_argument("--sequences", type=int, default=256)
-    parser.add_argument("--repeats", type=int, default=3)
     asked = parser.parse_args()
     machine = describe_machine()
     torch.manual_seed(0)
     path = RESULTS / "fisher_smollm2.json"
     figures = json.loads(path.read_text())["figures"] if path.exists() else {}
-    rows = encoded_rows(asked.model, asked.sequences if asked.part == "cost" else asked.rows)
-    if asked.part == "cost":
-        figures["cost"] = cost(asked.model, rows, asked.repeats)
-    elif asked.part == "layers":
+    rows = encoded_rows(asked.model, asked.rows)
+    if asked.part == "layers":
         figures["layers"] = whole_layers(asked.model, rows)
     else:
         steps = 60 if asked.part == "learned" else 0

@@ -50,6 +50,7 @@ from terakoya.tasks.supervisor import Supervisor
 from terakoya.training.chain_service import ChainService
 from terakoya.training.plan_service import PlanService
 from terakoya.training.service import TrainingService
+from terakoya.training.slider import SliderService
 
 PULL_SLOTS = 1
 """Pulls at once: they share one network link and one disk."""
@@ -57,6 +58,7 @@ REBUILD_SLOTS = 1
 EVALUATION_SLOTS = 1
 """Evaluations at once: two would slow each other's answers."""
 EXPORT_SLOTS = 1
+INTERPOLATE_SLOTS = 1
 """Exports at once: each holds a model twice."""
 
 
@@ -76,6 +78,7 @@ class Container:
     training: TrainingService
     chains: ChainService
     plans: PlanService
+    slider: SliderService
     documents: DocumentService
     index_keeper: IndexKeeper
     archives: ArchiveService
@@ -149,6 +152,7 @@ def build_container(settings: Settings) -> Container:
     plans = PlanService(
         training, model_rows, cache=data_dir.cache, data_dir=data_dir.root, threads=settings.training_threads
     )
+    slider = SliderService(models=model_rows, datasets=dataset_rows, queue=tasks, threads=settings.training_threads)
     embedder = RegisteredEmbedder(model_rows, model_client)
     vectors = _vector_store(settings, data_dir)
     index_keeper = IndexKeeper(document_rows, vectors)
@@ -213,6 +217,7 @@ def build_container(settings: Settings) -> Container:
             TaskKind.TRAINING: training.plan,
             TaskKind.PULL: models.plan_pull,
             TaskKind.EXPORT: models.plan_export,
+            TaskKind.INTERPOLATE: slider.plan,
         },
         works={
             TaskKind.INGEST: indexer.ingest,
@@ -223,6 +228,7 @@ def build_container(settings: Settings) -> Container:
             TaskKind.TRAINING: settings.training_slots,
             TaskKind.PULL: PULL_SLOTS,
             TaskKind.EXPORT: EXPORT_SLOTS,
+            TaskKind.INTERPOLATE: INTERPOLATE_SLOTS,
             TaskKind.INGEST: settings.ingest_slots,
             TaskKind.REBUILD: REBUILD_SLOTS,
             TaskKind.EVALUATION: EVALUATION_SLOTS,
@@ -251,6 +257,7 @@ def build_container(settings: Settings) -> Container:
         training=training,
         chains=chains,
         plans=plans,
+        slider=slider,
         documents=documents,
         index_keeper=index_keeper,
         archives=archives,

@@ -86,6 +86,28 @@ def test_two_tasks_and_a_branch(server: Server, tmp_path: Path) -> None:
     )
     assert again.returncode != 0
     assert "has learned this dataset already" in again.stdout + again.stderr
+    slide_back(server, models["two"])
+
+
+def slide_back(server: Server, model: dict[str, Any]) -> None:
+    """Points between two models of a chain are scored, and one is kept, registered and opened."""
+    shares = ("--share", "0", "--share", "1", "--keep", "0.5", "--name", "half-way")
+    answer = run_cli(server.data_dir, "models", "interpolate", "two", *shares, "--json", timeout=300)
+    assert answer.returncode == 0, answer.stderr + answer.stdout
+    result = json.loads(answer.stdout.splitlines()[-1])["task"]["result"]
+    assert [point["share"] for point in result["points"]] == [0, 0.5, 1]
+    assert [task["name"] for task in result["points"][0]["tasks"]] == ["sides", "parity"]
+    assert all(point["general"] for point in result["points"])
+    with Client(server.url) as client:
+        kept = client.models.get("half-way")
+        assert kept["kind"] == "adapter"
+        assert kept["card"]["interpolation"]["share"] == 0.5
+        assert kept["card"]["interpolation"]["after"]["id"] == model["id"]
+        assert kept["lineage"][-1] == kept["id"]
+        answers = [event for event in client.models.compare("sides 3?", ["half-way"]) if event.get("finished")]
+        assert len(answers) == 1
+    told = run_cli(server.data_dir, "models", "interpolate", "two", "--keep", "1.5", timeout=60)
+    assert told.returncode != 0
 
 
 def test_the_chains_commands(server: Server, tmp_path: Path) -> None:

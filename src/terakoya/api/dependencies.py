@@ -21,6 +21,7 @@ from terakoya.tasks.service import TaskService
 from terakoya.training.chain_service import ChainService
 from terakoya.training.plan_service import PlanService
 from terakoya.training.service import TrainingService
+from terakoya.training.slider import SliderService
 
 
 def get_container(connection: HTTPConnection) -> Container:
@@ -48,6 +49,10 @@ def get_chains(container: ContainerDep) -> ChainService:
 
 def get_plans(container: ContainerDep) -> PlanService:
     return container.plans
+
+
+def get_slider(container: ContainerDep) -> SliderService:
+    return container.slider
 
 
 def get_datasets(container: ContainerDep) -> DatasetService:
@@ -79,6 +84,7 @@ Tasks = Annotated[TaskService, Depends(get_tasks)]
 Training = Annotated[TrainingService, Depends(get_training)]
 Chains = Annotated[ChainService, Depends(get_chains)]
 Plans = Annotated[PlanService, Depends(get_plans)]
+Slider = Annotated[SliderService, Depends(get_slider)]
 Datasets = Annotated[DatasetService, Depends(get_datasets)]
 Models = Annotated[ModelService, Depends(get_models)]
 Documents = Annotated[DocumentService, Depends(get_documents)]

@@ -10,11 +10,12 @@ from fastapi import APIRouter
 from fastapi.responses import FileResponse, PlainTextResponse, StreamingResponse
 
 from terakoya.api import server_sent
-from terakoya.api.dependencies import Models
+from terakoya.api.dependencies import Models, Slider
 from terakoya.api.schemas.models import (
     CompareRequest,
     ExportRequest,
     FileList,
+    InterpolateRequest,
     Loaded,
     MarkRequest,
     MergeRequest,
@@ -78,6 +79,15 @@ def merge_model(model_id: str, body: MergeRequest, models: Models) -> TaskAccept
 def export_model(model_id: str, body: ExportRequest, models: Models) -> TaskAccepted:
     """Write a model in another form, as a background task; the result is opened again and checked."""
     return TaskAccepted(task_id=models.export(model_id, body.format, name=body.name).id)
+
+
+@router.post("/api/models/{model_id}/interpolate", status_code=202)
+def interpolate_model(model_id: str, body: InterpolateRequest, slider: Slider) -> TaskAccepted:
+    """Score points between the weights before and after the model's run, as a background task, whose result has them;
+    keep one of them as a model if that is asked for.
+    """
+    task = slider.start(model_id, shares=body.shares, keep=body.keep, rows=body.rows, name=body.name)
+    return TaskAccepted(task_id=task.id)
 
 
 @router.get("/api/models/{model_id}/files")

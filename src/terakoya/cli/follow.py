@@ -58,6 +58,10 @@ def show_outcome(client: Client, task_id: str) -> dict[str, Any]:
         from terakoya.cli.report import print_report
 
         print_report(task["report"])
+    if (task.get("result") or {}).get("points"):
+        from terakoya.cli.points import print_points
+
+        print_points(task["result"])
     if task["state"] == "succeeded":
         model = client.models.get(task["model_id"]) if task.get("model_id") else None
         say(_("Done: model %(name)s", name=model["name"]) if model else _("Done."))

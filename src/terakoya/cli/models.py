@@ -156,6 +156,26 @@ def merge(
         follow(connection, connection.client.models.merge(model, name=name))
 
 
+@app.command("interpolate", help=_("Score points between the weights before and after a run; keep one."))
+def interpolate(
+    model: ModelArgument,
+    share: Annotated[
+        list[float] | None, typer.Option(help=_("A point to score, 0 before to 1 after; may be repeated."))
+    ] = None,
+    keep: Annotated[float | None, typer.Option(help=_("Register this point as a model."))] = None,
+    rows: Annotated[int | None, typer.Option(help=_("Held-out rows of each task to score at most."), min=1)] = None,
+    name: Annotated[str | None, typer.Option(help=_("Name to keep it under."))] = None,
+    json_output: JsonOption = False,
+) -> None:
+    from terakoya.cli.connection import connect
+    from terakoya.cli.follow import follow
+
+    asked = {"shares": share or None, "keep": keep, "rows": rows, "name": name}
+    options = {field: value for field, value in asked.items() if value is not None}
+    with connect() as connection:
+        follow(connection, connection.client.models.interpolate(model, **options))
+
+
 @app.command("export", help=_("Write a model in another form, open it again and check it."))
 def export(
     model: ModelArgument,

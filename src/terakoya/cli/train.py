@@ -83,6 +83,13 @@ def train(
     replay_share: Annotated[
         float | None, typer.Option(help=_("Share of the rows kept for later tasks; 0 keeps none (ewc)."))
     ] = None,
+    replay_generate: Annotated[
+        int | None,
+        typer.Option(help=_("Rows that the model writes itself where no earlier ones are kept (ewc).")),
+    ] = None,
+    general_budget: Annotated[
+        float | None, typer.Option(help=_("How much worse general text may become, in nats a token (ewc)."))
+    ] = None,
     seed: Annotated[int | None, typer.Option(help=_("Seed of order and initialisation."), min=0)] = None,
     priority: Annotated[
         int | None, typer.Option(help=_("-100 to 100; of queued runs the higher starts first."), min=-100, max=100)
@@ -123,7 +130,7 @@ def train(
         trackers=tracker or None,
         base=base,
         after=after,
-        retention=retention_fields(budget, penalty, replay_share),
+        retention=retention_fields(budget, penalty, replay_share, replay_generate, general_budget),
         preset=preset,
         priority=priority,
         limits=given(max_hours=max_hours, no_progress_minutes=no_progress_minutes, max_restarts=max_restarts) or None,
@@ -193,12 +200,19 @@ def _named(options: dict[str, Any], field: str) -> str:
     return str(value)
 
 
-def retention_fields(budget: float | None, penalty: float | None, replay_share: float | None) -> dict[str, Any] | None:
+def retention_fields(
+    budget: float | None,
+    penalty: float | None,
+    replay_share: float | None,
+    replay_generate: int | None = None,
+    general_budget: float | None = None,
+) -> dict[str, Any] | None:
     """Return the request's ``retention``, None if nothing of it was given."""
     parts = given(
         budget=budget,
+        general_budget=general_budget,
         regulariser=given(strength=penalty) or None,
-        replay=given(share=replay_share) or None,
+        replay=given(share=replay_share, generate=replay_generate) or None,
     )
     return parts or None
 

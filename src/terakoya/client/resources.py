@@ -226,6 +226,13 @@ class Models(_Resource):
         body = {"format": format} if name is None else {"format": format, "name": name}
         return cast(str, self._object("POST", f"/api/models/{_part(id_or_name)}/export", json=body)["task_id"])
 
+    def interpolate(self, id_or_name: str, **options: Any) -> str:
+        """Queue scoring points between the weights before and after the model's run: ``shares`` (0 before, 1 after),
+        ``keep`` (the point to register), ``rows``, ``name``. Returns the task id at once; its result has the points.
+        """
+        path = f"/api/models/{_part(id_or_name)}/interpolate"
+        return cast(str, self._object("POST", path, json=options)["task_id"])
+
     def files(self, id_or_name: str) -> Objects:
         """The names and sizes of a model's files, each at ``/api/models/{id}/files/{name}``."""
         return self._objects(f"/api/models/{_part(id_or_name)}/files", "files")

@@ -60,6 +60,7 @@ class Phase(StrEnum):
     DOWNLOADING = "downloading"
     PROBING = "probing"
     SCORING_REFERENCE = "scoring_reference"
+    WRITING_EARLIER_ROWS = "writing_earlier_rows"
     CALIBRATING = "calibrating"
     TRAINING = "training"
     EVALUATING_BEFORE = "evaluating_before"

@@ -17,6 +17,8 @@ class TaskKind(StrEnum):
     PULL = "pull"
     EXPORT = "export"
     """Merging an adapter too."""
+    INTERPOLATE = "interpolate"
+    """Points between the weights before and after a run: scoring them, keeping one."""
     INGEST = "ingest"
     REBUILD = "rebuild"
     EVALUATION = "evaluation"

@@ -83,12 +83,12 @@ def evaluate_canaries(
     progress: Progress | None = None,
 ) -> CanaryScores:
     """Score every passage under the module as it is. Raises: TrainingError if a loss is not a finite number."""
-    rows = _rows(canaries.passages, tokenizer)
+    rows = passage_rows(canaries.passages, tokenizer)
     nats = row_losses(module, rows, of="general text", batch_tokens=batch_tokens, progress=progress)
     return CanaryScores(canaries.language, nats, [len(passage.encode()) for passage in canaries.passages])
 
 
-def _rows(passages: Sequence[str], tokenizer: Any) -> list[EncodedExample]:
+def passage_rows(passages: Sequence[str], tokenizer: Any) -> list[EncodedExample]:
     """Each passage as it would stand at the start of a document; every token of it is scored."""
     start = _start_of_text(tokenizer)
     rows = []

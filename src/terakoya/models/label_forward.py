@@ -7,7 +7,7 @@ Used alike for training and scoring; knows nothing of either.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from enum import StrEnum
 from typing import Any, cast
@@ -21,7 +21,7 @@ from terakoya.models.evaluating import evaluating
 from terakoya.models.fused.decoder import FusedDecoder, understands
 from terakoya.models.packing import ATTENTION, PackedBatch, Row, pack, predicting_positions
 
-_LABELS_AT_ONCE = 512
+LABELS_AT_ONCE = 512
 """The head's output for more labels than this is recomputed in the backward pass, so that memory stays bounded."""
 _JUDGED_AT_ONCE = 128
 """Without a backward pass smaller pieces cost nothing: judging then takes less memory than training did."""
@@ -108,9 +108,9 @@ class LabelForward:
             with torch.autocast("cpu", enabled=False):
                 return decoder.losses(decoder.states(batch).index_select(0, batch.predicting), batch.labels)
         states, labels = self._states(rows)
-        if len(labels) <= _LABELS_AT_ONCE:
+        if len(labels) <= LABELS_AT_ONCE:
             return self._loss(states, labels)
-        parts = [checkpoint(self._loss, *part, use_reentrant=False) for part in _parts(states, labels, _LABELS_AT_ONCE)]
+        parts = [checkpoint(self._loss, *part, use_reentrant=False) for part in _parts(states, labels, LABELS_AT_ONCE)]
         return torch.cat(cast(list[Tensor], parts))
 
     def predict(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
@@ -124,8 +124,25 @@ class LabelForward:
         return torch.cat(losses), torch.cat(likeliest)
 
     def logits(self, rows: Sequence[Row]) -> Tensor:
-        """[labels, vocabulary], float32."""
+        """[labels, vocabulary], float32: of so many labels that all of them fit into memory at once."""
         return self._logits(self._states(rows)[0])
+
+    def of_logits(self, rows: Sequence[Row], compute: Callable[[Tensor, slice], Tensor]) -> Tensor:
+        """Return what ``compute`` makes of the logits, row after row, differentiable: [labels, ...].
+
+        It is given [some labels, vocabulary], float32, and which of all labels these are: never more than the head
+        answers for at once, and recomputed in the backward pass where there are more in all.
+        """
+        states, labels = self._states(rows)
+        starts = range(0, len(labels), LABELS_AT_ONCE)
+        pieces = [slice(start, min(start + LABELS_AT_ONCE, len(labels))) for start in starts]
+        if len(pieces) == 1:
+            return compute(self._logits(states), pieces[0])
+
+        def part(piece: slice) -> Tensor:
+            return compute(self._logits(states[piece]), piece)
+
+        return torch.cat([cast(Tensor, checkpoint(part, piece, use_reentrant=False)) for piece in pieces])
 
     def _states(self, rows: Sequence[Row]) -> tuple[Tensor, Tensor]:
         """What the head turns into the labels' logits, [labels, width], and the labels, [labels]."""

@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from terakoya.data.tokenization import EncodedExample
 from terakoya.domain.models import ModelArtifact
 from terakoya.evaluation.task_scores import TaskRows
 from terakoya.exceptions import InvalidConfig
-from terakoya.models.label_forward import LabelForward
+from terakoya.models.label_forward import LABELS_AT_ONCE, LabelForward
 from terakoya.models.packing import label_count
 from terakoya.storage.manifest import file_sha256
 from terakoya.training.chain_scoring import EarlierTask
@@ -30,13 +31,22 @@ from terakoya.training.continual.fisher import Estimator, SequenceBatch
 from terakoya.training.continual.link import LinkFacts, lineage, link_facts, links_in
 from terakoya.training.continual.lora_layers import COLUMNS
 from terakoya.training.continual.regulariser import Regulariser, TaskEnd
-from terakoya.training.continual.replay import ReplayBuffer, ReplayExample, choose, replay_count, with_targets
+from terakoya.training.continual.replay import (
+    ReplayBuffer,
+    ReplayExample,
+    choose,
+    choose_varied,
+    replay_count,
+    with_targets,
+)
 from terakoya.training.continual.replayed import ReplayedObjective, as_row
 from terakoya.training.continual.scored import exact_row, row_of
-from terakoya.training.continual.soft_targets import soft_targets
+from terakoya.training.continual.soft_targets import SoftTargets, joined, soft_targets
 from terakoya.training.continual.state import RetentionState, tensors_sha256
 from terakoya.training.engine.batching import StepPlan
 from terakoya.training.ewc_strategy import EWCTrainingStrategy
+from terakoya.training.generating import Writer
+from terakoya.training.label_parts import label_parts
 from terakoya.training.objectives.objective import Objective
 from terakoya.training.preparation import EncodedMaterial
 from terakoya.training.retention import ChainPlace, ResolvedRetention
@@ -88,6 +98,18 @@ class Chained:
             weights = {name: parameter.detach().clone() for name, parameter in trained.items()}
         return cls(spec, spec.chain, strategy.retention, regulariser, trace, buffer, earlier, weights)
 
+    @property
+    def keeps_nothing(self) -> bool:
+        """Whether this task's rows will be gone when the next one is learned."""
+        return self.retention.replay_share == 0
+
+    def with_generated(self, writer: Writer, *, kept_in: Path) -> Chained:
+        """Let the model write earlier rows itself, if that was asked for and no task before has any left."""
+        count = self.retention.generated_rows
+        if not count or self.replay.examples or self.earlier_trace is None:
+            return self
+        return replace(self, replay=writer.rows(count, top_k=self.retention.top_k, kept_in=kept_in))
+
     def mixed(self, material: EncodedMaterial, objective: Objective) -> tuple[EncodedMaterial, Objective]:
         """Add earlier rows to those to train on, and the objective that learns from both. Steps then draw from all."""
         rows, mix = material.train, self.retention.replay_mix
@@ -116,6 +138,7 @@ class Chained:
         objective: Objective,
         material: EncodedMaterial,
         plan: StepPlan,
+        budget_tokens: int,
         kept_in: Path,
         fingerprint: str,
     ) -> Controller:
@@ -125,7 +148,8 @@ class Chained:
         if not canaries.rows:
             raise InvalidConfig(
                 "the tasks before kept no rows with soft targets to measure a forgetting budget on; "
-                "give a fixed lambda as retention.regulariser.strength"
+                "give a fixed lambda as retention.regulariser.strength, or let the model write rows itself with "
+                "retention.replay.generate"
             )
         resolved = self.spec.resolved
         return calibrated(
@@ -139,6 +163,7 @@ class Chained:
                 objective=objective,
                 examples=material.train,
                 plan=plan,
+                budget_tokens=budget_tokens,
                 learning_rate=resolved.learning_rate,
                 max_grad_norm=resolved.max_grad_norm,
             ),
@@ -152,20 +177,22 @@ class Chained:
         parameters: dict[str, nn.Parameter],
         forward: LabelForward,
         autocast: Callable[[], AbstractContextManager[Any]],
+        budget_tokens: int,
         tick: Callable[[int, int], None],
         heldout: TaskRows | None = None,
         metrics: Mapping[str, Any] | None = None,
     ) -> dict[str, Any]:
         """Estimate importance, keep rows with what the model says of them, write the link; return how to find it.
 
-        ``rows`` are this task's own.
+        ``rows`` are this task's own; ``budget_tokens`` are as many of them as the run takes at once.
         """
         module.eval()
         forward = forward.through_modules()
         seed = self.spec.resolved.seed
         measured = [rows[index] for index in choose(range(len(rows)), self.retention.fisher_sequences, seed=seed)]
         with autocast():
-            state = self.regulariser.on_task_end(TaskEnd(parameters, _batches(measured, forward, tick), seed=seed))
+            batches = sequence_batches(measured, forward, budget_tokens, tick)
+            state = self.regulariser.on_task_end(TaskEnd(parameters, batches, seed=seed))
             kept = self._kept(rows, forward)
         facts = LinkFacts(
             number=self.place.number,
@@ -226,13 +253,16 @@ class Chained:
         retention, seed = self.retention, self.spec.resolved.seed
         count = replay_count(len(rows), share=retention.replay_share, soft_targets=retention.soft_targets)
         examples = []
-        for row in (rows[index] for index in choose(range(len(rows)), count, seed=seed)):
+        for row in (rows[place] for place in choose_varied([hash(_answer(row)) for row in rows], count, seed=seed)):
             example = ReplayExample(self.place.name, tuple(row.input_ids), tuple(row.label_spans))
             if retention.soft_targets:
-                logits = forward.logits([row])
-                example = with_targets(example, soft_targets(logits, min(retention.top_k, logits.shape[-1])))
+                example = with_targets(example, self._said_of(row, forward))
             examples.append(example)
         return ReplayBuffer().with_task(examples).capped(retention.max_replay_bytes)
+
+    def _said_of(self, row: EncodedExample, forward: LabelForward) -> SoftTargets:
+        parts = [forward.logits([part]) for part in label_parts(row)]
+        return joined([soft_targets(logits, min(self.retention.top_k, logits.shape[-1])) for logits in parts])
 
 
 def _links(place: ChainPlace, root: ModelArtifact, dataset_sha256: str) -> list[Link]:
@@ -250,15 +280,39 @@ def _links(place: ChainPlace, root: ModelArtifact, dataset_sha256: str) -> list[
     return links
 
 
-def _batches(
-    rows: Sequence[EncodedExample], forward: LabelForward, tick: Callable[[int, int], None]
+def sequence_batches(
+    rows: Sequence[EncodedExample], forward: LabelForward, budget_tokens: int, tick: Callable[[int, int], None]
 ) -> Iterator[SequenceBatch]:
-    """Rows of like length together."""
-    ordered = sorted(rows, key=lambda row: len(row.input_ids))
-    for start in range(0, len(ordered), _ROWS_AT_ONCE):
-        group = ordered[start : start + _ROWS_AT_ONCE]
-        tick(start, len(ordered))
-        yield SequenceBatch(len(group), lambda group=group: forward.logits(group))  # type: ignore[misc]
+    """Rows of like length together, as many as fit. A row with very many labels comes in parts, each with a pass of its
+    own: their cotangents are independent with mean zero, so the squares add up to the row's in expectation.
+    """
+    done = 0
+    for group in _groups(sorted(rows, key=lambda row: len(row.input_ids)), budget_tokens):
+        tick(done, len(rows))
+        done += len(group)
+        parts = [[part] for part in label_parts(group[0])] if len(group) == 1 else [group]
+        for place, part in enumerate(parts):
+            yield SequenceBatch(len(group) if place == 0 else 0, partial(forward.logits, part))
+
+
+def _groups(rows: Sequence[EncodedExample], budget_tokens: int) -> Iterator[list[EncodedExample]]:
+    group: list[EncodedExample] = []
+    for row in rows:
+        wider = [*group, row]
+        if group and (
+            len(wider) > _ROWS_AT_ONCE
+            or sum(len(each.input_ids) for each in wider) > budget_tokens
+            or sum(map(label_count, wider)) > LABELS_AT_ONCE
+        ):
+            yield group
+            group = []
+        group.append(row)
+    if group:
+        yield group
+
+
+def _answer(row: EncodedExample) -> tuple[int, ...]:
+    return tuple(token for start, end in row.label_spans for token in row.input_ids[start:end])
 
 
 def _trace(importance: Mapping[str, Tensor]) -> float:

@@ -36,6 +36,7 @@ from terakoya.training.long_rows_text import long_rows_text
 from terakoya.training.measurements import Measured, Measurements, measurement_key
 from terakoya.training.planning import Basis, Estimate, Finding, Machine, Row, estimate, rows_of
 from terakoya.training.request import TrainingRequest
+from terakoya.training.retention import NO_OLD_DATA
 from terakoya.training.service import CheckedRequest
 from terakoya.training.spec import RunSpec
 from terakoya.utils.gpu_query import gpu_facts
@@ -186,7 +187,7 @@ class PlanService:
             replayed=_replayed(kept, resolved, len(train)),
         )
         problems = tuple(_problems(found, machine, facts))
-        warnings = tuple(_warnings(found, facts, basis))
+        warnings = tuple(_warnings(resolved, found, facts, basis))
         return Plan(resolved, model, dataset, machine, basis, found, facts, problems, warnings)
 
     def _basis(
@@ -283,8 +284,10 @@ def _problems(found: Estimate, machine: Machine, facts: dict[str, Any]) -> list[
     return problems
 
 
-def _warnings(found: Estimate, facts: dict[str, Any], basis: Basis) -> list[Finding]:
+def _warnings(resolved: ResolvedTraining, found: Estimate, facts: dict[str, Any], basis: Basis) -> list[Finding]:
     warnings = [Finding(**each) for each in facts.get("warnings", ())]
+    if resolved.retention is not None and resolved.retention.replay_share == 0:
+        warnings.append(Finding("no_old_data", NO_OLD_DATA))
     told = found.long_rows
     if told.rows and told.policy != "refuse":
         warnings.append(Finding("long_rows", long_rows_text(told)))

@@ -107,8 +107,8 @@ class RegulariserRequest(_Strict):
 class ReplayRequest(_Strict):
     """Rows of each task that are kept and shown again."""
 
-    share: float = Field(default=0.02, ge=0, le=1)
-    """Of the training rows; 0 keeps no data of this task."""
+    share: float = Field(default=0.05, ge=0, le=1)
+    """Of the training rows, every answer before any twice; 0 keeps no data of this task."""
     mix: float = Field(default=0.25, ge=0, le=0.9)
     """Share of earlier tasks' rows among the rows of an epoch; 0 shows none."""
     soft_targets: bool | None = None
@@ -116,6 +116,8 @@ class ReplayRequest(_Strict):
     top_k: int = Field(default=64, ge=1, le=1024)
     """Likeliest tokens kept of each label; all others are kept as one probability."""
     max_megabytes: int = Field(default=64, ge=1, le=4096)
+    generate: int = Field(default=0, ge=0, le=4096)
+    """Rows that the model writes itself before it learns, if the tasks before have none left; 0 writes none."""
 
 
 class RetentionRequest(_Strict):
@@ -126,6 +128,8 @@ class RetentionRequest(_Strict):
     ``replay.share`` is 0, which says that no data of it may be kept."""
     budget: float | None = Field(default=None, gt=0, le=100)
     """How much worse, in nats a label, earlier tasks' rows may become; lambda is calibrated and steered by it."""
+    general_budget: float | None = Field(default=None, gt=0, le=100)
+    """How much worse, in nats a token, general text may become before lambda rises; left out, it is only shown."""
 
 
 class TrainingRequest(_Strict):

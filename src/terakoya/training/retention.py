@@ -14,6 +14,12 @@ DEFAULT_BUDGET = 0.05
 """Nats a label."""
 DEFAULT_HELDOUT_ROWS = 200
 
+NO_OLD_DATA = (
+    "no row of this task is kept (retention.replay.share=0): when later tasks are learned, only the penalty and rows "
+    "that the model writes itself speak for it, and what it forgets then cannot be measured on its own rows. What that "
+    "costs is in docs/continual-learning.md"
+)
+
 
 @dataclass(frozen=True, slots=True)
 class ResolvedRetention:
@@ -30,17 +36,24 @@ class ResolvedRetention:
     max_replay_bytes: int
     heldout_rows: int = 0
     """Kept with the task to be scored again later, in as many bytes as replay may take at most."""
+    general_budget: float | None = None
+    """Rise of the loss on general text that is acceptable, nats a token; None only shows it."""
+    generated_rows: int = 0
+    """Rows that the model writes itself before it learns, for each earlier task that has none left."""
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
-        """What an earlier version resolved has fewer fields."""
+        """Read back; what an earlier version did not store has its default."""
         return cls(**{name: fields[name] for name in cls.__slots__ if name in fields})
 
     def as_request(self) -> dict[str, Any]:
         """The request that resolves to this."""
         fixed = {"strength": self.strength} if self.strength is not None else {}
-        budget = {"budget": self.budget} if self.budget is not None else {}
-        mix = {"mix": self.replay_mix, "soft_targets": self.soft_targets} if self.replay_share else {}
+        budgets = {"budget": self.budget, "general_budget": self.general_budget}
+        budget = {name: value for name, value in budgets.items() if value is not None}
+        mix: dict[str, Any] = {"soft_targets": self.soft_targets} if self.replay_share else {}
+        if self.replay_share or self.generated_rows:
+            mix["mix"] = self.replay_mix
         return {
             "regulariser": {**fixed, "gamma": self.gamma, "sequences": self.fisher_sequences},
             "replay": {
@@ -48,6 +61,7 @@ class ResolvedRetention:
                 **mix,
                 "top_k": self.top_k,
                 "max_megabytes": self.max_replay_bytes >> 20,
+                "generate": self.generated_rows,
             },
             "heldout_rows": self.heldout_rows,
             **budget,
@@ -67,16 +81,23 @@ def resolve_retention(request: RetentionRequest) -> ResolvedRetention:
             "retention.replay.share=0 keeps no earlier examples, so there are none that could have soft_targets; "
             "leave soft_targets out"
         )
-    if replay.share == 0 and replay.mix and "mix" in replay.model_fields_set:
+    shows = replay.share > 0 or replay.generate > 0
+    if not shows and replay.mix and "mix" in replay.model_fields_set:
         raise InvalidConfig(
             f"retention.replay.share=0 switches replay off, so earlier rows cannot be mix={replay.mix:g} of a step; "
             "leave mix out"
         )
     budget = request.budget
-    if regulariser.strength is None and replay.share == 0:
+    if regulariser.strength is None and not shows:
         raise InvalidConfig(
             "a forgetting budget is measured on kept rows, and retention.replay.share=0 keeps none; "
-            "give a fixed lambda as retention.regulariser.strength"
+            "give a fixed lambda as retention.regulariser.strength, or let the model write rows itself with "
+            "retention.replay.generate"
+        )
+    if regulariser.strength is not None and request.general_budget is not None:
+        raise InvalidConfig(
+            f"retention.general_budget={request.general_budget:g} steers lambda, and "
+            f"retention.regulariser.strength={regulariser.strength:g} fixes it; give one of them"
         )
     if budget is None and regulariser.strength is None:
         budget = DEFAULT_BUDGET
@@ -86,11 +107,13 @@ def resolve_retention(request: RetentionRequest) -> ResolvedRetention:
         gamma=regulariser.gamma,
         fisher_sequences=regulariser.sequences,
         replay_share=replay.share,
-        replay_mix=replay.mix if replay.share else 0.0,
+        replay_mix=replay.mix if shows else 0.0,
         soft_targets=replay.share > 0 if replay.soft_targets is None else replay.soft_targets,
         top_k=replay.top_k,
         max_replay_bytes=replay.max_megabytes << 20,
         heldout_rows=_heldout_rows(request),
+        general_budget=request.general_budget,
+        generated_rows=replay.generate,
     )
 
 
@@ -127,3 +150,8 @@ def link_name(run_name: str, task_id: str) -> str:
     """What a run's link is called: readable where the name is, and no other run's."""
     readable = re.sub(r"[^a-z0-9]+", "-", run_name.lower()).strip("-")[:40].strip("-")
     return f"{readable or 'task'}-{task_id[-10:]}"
+
+
+def task_of_link(name: str) -> str:
+    """The readable part of a link's name."""
+    return name.rpartition("-")[0] or name

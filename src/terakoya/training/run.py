@@ -37,6 +37,7 @@ from terakoya.storage.files import write_durably
 from terakoya.storage.json_text import to_json
 from terakoya.training.chain_scoring import ChainScorer, Judged, own_rows, told
 from terakoya.training.chaining import Chained
+from terakoya.training.continual.budget import Controller
 from terakoya.training.continual.scored import MATRIX
 from terakoya.training.curve import curve_of
 from terakoya.training.decisions import Decisions
@@ -58,6 +59,7 @@ from terakoya.training.engine.loop import LoopResult, Stop, TrainingLoop, Watch,
 from terakoya.training.engine.schedule import Schedule
 from terakoya.training.ewc_strategy import EWCTrainingStrategy
 from terakoya.training.fitting import FitInForce, keep_fit, next_fit
+from terakoya.training.generating import LIKE_ROWS, Writer
 from terakoya.training.judging import MOST_EVALUATED_TOKENS, Judge
 from terakoya.training.keeping import keep
 from terakoya.training.link_size import RowTotals, link_bytes
@@ -69,9 +71,10 @@ from terakoya.training.objectives.methods import OBJECTIVES
 from terakoya.training.objectives.objective import Objective, Start
 from terakoya.training.preparation import EncodedMaterial, encode_material, read_material, refuse_unknown_tokens
 from terakoya.training.resources import ResourceWatch
+from terakoya.training.retention import NO_OLD_DATA
 from terakoya.training.sampling import Sampling, choose_samples
 from terakoya.training.spec import RunSpec
-from terakoya.training.steering import MEASUREMENTS, Canaries, SteeringWatch
+from terakoya.training.steering import Canaries, CanaryWatch, GeneralText, steps_between
 from terakoya.training.strategy import TrainingStrategy
 from terakoya.training.token_cache import TokenCache
 from terakoya.training.trackers import TRACKERS, check_available
@@ -86,6 +89,7 @@ REPORT = "report.json"
 REFERENCE = "reference.json"
 EVENTS = "events.jsonl"
 CALIBRATION = "calibration.json"
+GENERATED_ROWS = "generated-rows"
 _COUNTED_ROWS = 1000
 
 
@@ -232,12 +236,11 @@ class TrainingRun:
             strategy.lower(loaded.module, compute.dtype)
         base = self.spec.model.root if strategy.kind is ModelKind.ADAPTER else self.spec.model
         module = strategy.prepare(loaded.module, base_id=base.info.id)
+        accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision="bf16" if low_precision else "no")
         own_rows, chained = encoded.train, None
         if isinstance(strategy, EWCTrainingStrategy):
-            chained = Chained.open(self.spec, strategy, module)
-            self._tell_branch(chained)
+            chained = self._chained(strategy, module, loaded.tokenizer, objective, encoded, accelerator)
             encoded, objective = chained.mixed(encoded, objective)
-        accelerator = Accelerator(cpu=self.device.type == "cpu", mixed_precision="bf16" if low_precision else "no")
         forward = self._choose_forward(module, encoded, accelerator)
         plan = StepPlan.of(
             rows=encoded.examples,
@@ -298,6 +301,31 @@ class TrainingRun:
             own_rows,
             chained,
         )
+
+    def _chained(
+        self,
+        strategy: EWCTrainingStrategy,
+        module: nn.Module,
+        tokenizer: Any,
+        objective: Objective,
+        material: EncodedMaterial,
+        accelerator: Accelerator,
+    ) -> Chained:
+        """Take up the chain behind the run, with rows of earlier tasks that were kept or that the model writes."""
+        chained = Chained.open(self.spec, strategy, module)
+        self._tell_branch(chained)
+        if chained.keeps_nothing:
+            self.observer.notify(EventType.WARNING, code="no_old_data", message=NO_OLD_DATA)
+        writer = Writer(
+            module=module,
+            tokenizer=tokenizer,
+            encoding=objective.encoding,
+            autocast=accelerator.autocast,
+            like=[material.train[place] for place in range(min(len(material.train), LIKE_ROWS))],
+            seed=self.spec.resolved.seed,
+            tick=lambda done, total: self.tick(Phase.WRITING_EARLIER_ROWS, done, total),
+        )
+        return chained.with_generated(writer, kept_in=self.task_dir / GENERATED_ROWS)
 
     def _start_objective(
         self,
@@ -566,24 +594,43 @@ class TrainingRun:
         )
 
     def _steered(self, prepared: Prepared, parameters: dict[str, nn.Parameter], watch: Watch) -> Watch:
-        """Calibrate lambda and let the watch steer it, where the run has a forgetting budget to keep."""
+        """Look at earlier tasks between steps; where the run has a forgetting budget, calibrate lambda and steer it."""
         chained = prepared.chained
-        if chained is None or not chained.is_budgeted:
+        if chained is None or chained.earlier_trace is None:
             return watch
+        budget_tokens = min(prepared.fit.budget_tokens, MOST_EVALUATED_TOKENS)
         canaries = Canaries.of(
             chained.replay,
             prepared.module,
             prepared.forward,
             prepared.accelerator.autocast,
+            budget_tokens=budget_tokens,
             seed=self.spec.resolved.seed,
         )
         self._phase(Phase.CALIBRATING)
+        general = GeneralText.of(canaries, prepared.loaded.tokenizer)
+        controller = self._calibrated(prepared, chained, canaries, parameters) if chained.is_budgeted else None
+        return CanaryWatch(
+            watch,
+            canaries,
+            general,
+            controller,
+            chained.retention.general_budget,
+            chained.regulariser,
+            every=steps_between(prepared.plan.total_steps),
+            observer=self.observer,
+        )
+
+    def _calibrated(
+        self, prepared: Prepared, chained: Chained, canaries: Canaries, parameters: dict[str, nn.Parameter]
+    ) -> Controller:
         controller = chained.controller(
             canaries=canaries,
             parameters=parameters,
             objective=prepared.objective,
             material=prepared.material,
             plan=prepared.plan,
+            budget_tokens=prepared.fit.budget_tokens,
             kept_in=self.task_dir / CALIBRATION,
             fingerprint=self._fingerprint(),
         )
@@ -592,8 +639,7 @@ class TrainingRun:
             message=f"a budget of {controller.budget:g} nats a label asks for lambda = {controller.strength:.3g} "
             "by the probe steps; it is steered from here",
         )
-        every = max(1, prepared.plan.total_steps // MEASUREMENTS)
-        return SteeringWatch(watch, controller, chained.regulariser, canaries, every, self.observer)
+        return controller
 
     def _watch(self, prepared: Prepared) -> HeldoutWatch:
         patience = self.spec.resolved.early_stopping_patience
@@ -714,6 +760,7 @@ class TrainingRun:
             parameters=prepared.strategy.trained_parameters(prepared.module),
             forward=prepared.forward,
             autocast=prepared.accelerator.autocast,
+            budget_tokens=prepared.fit.budget_tokens,
             tick=lambda done, total: self.tick(Phase.ESTIMATING_IMPORTANCE, done, total),
         )
 

@@ -113,7 +113,7 @@ def test_many_labels_are_answered_in_pieces_with_the_same_gradient(full: Any, mo
     rows = some_rows()
     forward = LabelForward(full, way=Way.PACKED)
     expected = gradients(full, forward.losses(rows).sum())
-    monkeypatch.setattr(label_forward, "_LABELS_AT_ONCE", 3)
+    monkeypatch.setattr(label_forward, "LABELS_AT_ONCE", 3)
     found = gradients(full, forward.losses(rows).sum())
     for name, gradient in expected.items():
         assert (found[name] - gradient).abs().max() <= ROUNDING * gradient.abs().max(), name
@@ -197,3 +197,29 @@ def test_layers_computed_again_give_the_same_gradient(kind: str, request: pytest
     found = gradients(module, forward.losses(rows).sum())
     assert found.keys() == expected.keys()
     assert all(torch.equal(found[name], gradient) for name, gradient in expected.items())
+
+
+@pytest.mark.parametrize("way", [Way.FUSED, Way.PACKED, Way.PADDED, Way.WHOLE])
+def test_what_is_made_of_logits_in_pieces_is_what_is_made_of_them_at_once(
+    lora: Any, way: Way, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = some_rows()
+    trained = [each for each in lora.parameters() if each.requires_grad]
+    forward, most = LabelForward(lora, way=way), []
+
+    def entropies(logits: Tensor, which: slice) -> Tensor:
+        most.append(len(logits))
+        weights = torch.arange(1.0, 19.0)[which]
+        return weights * torch.special.entr(logits.softmax(-1)).sum(-1)
+
+    whole = forward.of_logits(rows, entropies)
+    wanted = torch.autograd.grad(whole.sum(), trained)
+    assert most == [len(whole)] == [18]
+    most.clear()
+    monkeypatch.setattr(label_forward, "LABELS_AT_ONCE", 3)
+    pieces = forward.of_logits(rows, entropies)
+    assert torch.allclose(pieces, whole, atol=ROUNDING)
+    found = torch.autograd.grad(pieces.sum(), trained)
+    assert max(most) == 3
+    for one, other in zip(found, wanted, strict=True):
+        assert torch.allclose(one, other, atol=10 * ROUNDING * max(1.0, float(other.abs().max())))

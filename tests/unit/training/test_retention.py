@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+from dataclasses import asdict
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from terakoya.domain.datasets import DatasetKind
 from terakoya.exceptions import InvalidConfig
@@ -27,7 +29,7 @@ def test_the_default_is_soft_replay_with_a_budget() -> None:
     found = resolved().retention
     assert found is not None
     assert (found.budget, found.strength, found.gamma) == (DEFAULT_BUDGET, None, 1.0)
-    assert (found.replay_share, found.soft_targets) == (0.02, True)
+    assert (found.replay_share, found.soft_targets) == (0.05, True)
     assert resolved().base == "lora"
     assert resolved().adapter is not None
 
@@ -95,3 +97,32 @@ def test_a_link_is_named_readably_and_for_its_run_alone() -> None:
     assert link_name("Mail, sorted!", "task_0123456789abcdefghjkmnpqrs") == "mail-sorted-ghjkmnpqrs"
     assert link_name("メール", "task_0123456789abcdefghjkmnpqrs") == "task-ghjkmnpqrs"
     assert len(link_name("x" * 100, "task_0123456789abcdefghjkmnpqrs")) <= 63
+
+
+def test_rows_the_model_writes_itself_stand_in_for_kept_ones() -> None:
+    found = retention(replay={"share": 0, "generate": 32})
+    assert (found.generated_rows, found.replay_share, found.soft_targets) == (32, 0, False)
+    assert (found.budget, found.replay_mix) == (DEFAULT_BUDGET, 0.25)
+    assert retention(**found.as_request()) == found
+    with pytest.raises(InvalidConfig, match="leave mix out"):
+        retention(regulariser={"strength": 1}, replay={"share": 0, "mix": 0.5})
+
+
+def test_a_budget_for_general_text_steers_lambda_and_so_does_not_go_with_a_fixed_one() -> None:
+    assert retention(general_budget=0.1).general_budget == 0.1
+    assert retention(**retention(general_budget=0.1).as_request()).general_budget == 0.1
+    with pytest.raises(InvalidConfig, match="fixes it"):
+        retention(general_budget=0.1, regulariser={"strength": 1})
+
+
+@pytest.mark.parametrize("field", ["budget", "general_budget"])
+@pytest.mark.parametrize("value", [0, -0.1, float("nan"), float("inf")])
+def test_a_budget_of_nothing_is_refused(field: str, value: float) -> None:
+    with pytest.raises(ValidationError, match=field):
+        retention(**{field: value})
+
+
+def test_what_an_earlier_version_stored_is_read_back() -> None:
+    fields = asdict(retention())
+    del fields["general_budget"], fields["generated_rows"]
+    assert ResolvedRetention.from_json(fields) == retention()

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from terakoya.api.schemas.datasets import ResourceName
 from terakoya.domain.models import ModelInfo, ModelKind, ModelMarks
 from terakoya.models.service import MAX_MODELS, MAX_NEW_TOKENS, MAX_PROMPT_CHARS, MAX_TEMPERATURE
+from terakoya.training.slider import MOST_ROWS, MOST_SHARES, ROWS, SHARES
 
 
 class LineageStep(BaseModel):
@@ -115,6 +116,20 @@ class ExportRequest(BaseModel):
 
     format: str = Field(min_length=1, max_length=40)
     """One of ``ExportFormat``, or a 422 that names them. The GGUF forms come with an Ollama Modelfile."""
+    name: ResourceName | None = None
+
+
+class InterpolateRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
+
+    shares: list[Annotated[float, Field(ge=0, le=1)]] = Field(
+        default=list(SHARES), min_length=1, max_length=MOST_SHARES
+    )
+    """Points to score, from 0 (before) to 1 (after)."""
+    keep: float | None = Field(default=None, gt=0, lt=1)
+    """The point to register as a model; it is scored too."""
+    rows: int = Field(default=ROWS, ge=1, le=MOST_ROWS)
+    """Held-out rows of each task, at most."""
     name: ResourceName | None = None
 
 

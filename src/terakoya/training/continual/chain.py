@@ -100,7 +100,7 @@ def write_link(
             save_file({name: _plain(value) for name, value in importance.items()}, temporary / FISHER)
             write_durably(temporary / METRICS, to_json(dict(metrics or {}), indent=1))
             if replay.examples:
-                _write_replay(temporary, replay)
+                write_replay(temporary, replay)
             if heldout is not None and heldout.rows:
                 write_durably(temporary / HELDOUT, _heldout_lines(heldout))
             facts_json = {"schema": SCHEMA} | asdict(facts)
@@ -123,7 +123,7 @@ def load_link(link: Path, sha256: str, *, base_sha256: str, tokenizer_sha256: st
         facts = link_facts(link)
         importance = load_file(link / FISHER)
         metrics = json.loads((link / METRICS).read_bytes())
-        replay = _read_replay(link)
+        replay = read_replay(link)
         heldout = _read_heldout(link)
     except ChainMismatch:
         raise
@@ -143,7 +143,7 @@ def load_link(link: Path, sha256: str, *, base_sha256: str, tokenizer_sha256: st
     return Link(facts, sha256, importance, replay, bool(gone), metrics, heldout)
 
 
-def _write_replay(link: Path, replay: ReplayBuffer) -> None:
+def write_replay(link: Path, replay: ReplayBuffer) -> None:
     lines = []
     for example in replay.examples:
         soft = 0 if example.targets is None else example.labels
@@ -157,7 +157,7 @@ def _write_replay(link: Path, replay: ReplayBuffer) -> None:
         save_file({name: _plain(value) for name, value in tensors.items()}, link / TARGETS)
 
 
-def _read_replay(link: Path) -> ReplayBuffer:
+def read_replay(link: Path) -> ReplayBuffer:
     if not (link / REPLAY).exists():
         return ReplayBuffer()
     whole = SoftTargets(**load_file(link / TARGETS)) if (link / TARGETS).exists() else None

@@ -78,15 +78,18 @@ def penalty(now: Factors, anchor: Factors, marginals: Marginals) -> Tensor:
 
 
 def penalty_gradient(now: Factors, anchor: Factors, marginals: Marginals) -> tuple[Tensor, Tensor]:
-    """Return the gradient of ``penalty`` with respect to ``now.a`` [r, in] and ``now.b`` [out, r]."""
-    rank = now.a.shape[0]
-    left, right = _stacked(now, anchor)
-    weighted_left = marginals.rows[:, None] * left  # [out, 2r]
-    weighted_right = right * marginals.columns  # [2r, in]
-    norm = now.scale * _inverse_trace(marginals.rows)
-    for_b = norm * weighted_left @ (weighted_right @ right[:rank].T)
-    for_a = norm * (now.b.T @ weighted_left) @ weighted_right
-    return for_a, for_b
+    """Return the gradient of ``penalty`` with respect to ``now.a`` [..., r, in] and ``now.b`` [..., out, r].
+
+    Layers of the same shape may be stacked before the last two dimensions. With C = diag(columns), R = diag(rows) and n
+    the scale over the trace, the gradient for b is n R D C A^T and for a it is n B^T R D C, where D is never formed.
+    """
+    norm = (now.scale * _inverse_trace(marginals.rows))[..., None, None]
+    scaled = now.scale * now.b
+    here, there = now.a * marginals.columns[..., None, :], anchor.a * marginals.columns[..., None, :]
+    moved = scaled @ (norm * (here @ now.a.mT)) - (anchor.scale * anchor.b) @ (norm * (there @ now.a.mT))
+    weighted = (marginals.rows[..., :, None] * now.b).mT  # [..., r, out]
+    for_a = (norm * (weighted @ scaled)) @ here - (norm * (weighted @ (anchor.scale * anchor.b))) @ there
+    return for_a, marginals.rows[..., :, None] * moved
 
 
 def _stacked(now: Factors, anchor: Factors) -> tuple[Tensor, Tensor]:
@@ -95,5 +98,5 @@ def _stacked(now: Factors, anchor: Factors) -> tuple[Tensor, Tensor]:
 
 
 def _inverse_trace(rows: Tensor) -> Tensor:
-    trace = rows.sum()
+    trace = rows.sum(-1)
     return torch.where(trace > 0, trace.reciprocal(), torch.zeros_like(trace))

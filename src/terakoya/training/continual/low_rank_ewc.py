@@ -4,16 +4,46 @@ arbitrary. The importance of a weight is kept as two marginals. Knows layers by 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from terakoya.training.continual.fisher import precise
-from terakoya.training.continual.lora_layers import COLUMNS, ROWS, LoraNames, lora_layers, lora_names, marginal_fisher
+from terakoya.training.continual.lora_layers import COLUMNS, ROWS, lora_layers, lora_names, marginal_fisher
 from terakoya.training.continual.low_rank import Factors, Marginals, penalty, penalty_gradient
 from terakoya.training.continual.regulariser import TaskEnd
 from terakoya.training.continual.state import RetentionState, check_gamma, fold, require_same
+
+_LAYERS = 16
+"""Computed together at most: more no longer fit into a processor's cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Layers that are computed together; tensors have them in front."""
+
+    a: tuple[str, ...]
+    b: tuple[str, ...]
+    """The names of their factors."""
+    scale: float
+    anchor: Factors
+    marginals: Marginals
+
+    def now(self, parameters: Mapping[str, nn.Parameter]) -> Factors:
+        a, b = ([parameters[name].detach() for name in names] for names in (self.a, self.b))
+        return Factors(torch.stack(a), torch.stack(b), self.scale)
+
+    def layers(self, parameters: Mapping[str, nn.Parameter]) -> Iterator[tuple[Factors, Factors, Marginals]]:
+        """One by one: as it is, its anchor, its marginals."""
+        now = self.now(parameters)
+        for place in range(len(self.a)):
+            yield (
+                Factors(now.a[place], now.b[place], self.scale),
+                Factors(self.anchor.a[place], self.anchor.b[place], self.anchor.scale),
+                Marginals(self.marginals.rows[place], self.marginals.columns[place]),
+            )
 
 
 class LowRankEwc:
@@ -30,30 +60,26 @@ class LowRankEwc:
         self._names = lora_names(module)
         self._parameters = {name: parameter for name, parameter in module.named_parameters() if parameter.requires_grad}
         self._state: RetentionState | None = None
-        self._fixed: dict[str, tuple[Factors, Marginals]] = {}
+        self._groups: list[_Group] = []
 
     def on_task_start(self, state: RetentionState | None) -> None:
         """Raises: ChainMismatch, also if the model trains anything that is not a factor of these layers."""
+        self._groups = []
         if state is not None:
             factors = {name: self._parameters[name] for each in self._names.values() for name in (each.a, each.b)}
             require_same(self._marginal_shapes(), state.importance, what="the importance of the earlier tasks")
             require_same(factors, self._parameters, what="the chain's state")
             _require_names(factors, state.anchor)
-            self._fixed = {name: self._taken_up(name, each, state) for name, each in self._names.items()}
+            self._groups = self._grouped(state)
         self._state = state
 
     @torch.no_grad()
     def add_grad_(self, parameters: Mapping[str, nn.Parameter], step: int) -> None:
-        for name, (anchor, marginals) in self._fixed.items():
-            each = self._names[name]
-            for factor, gradient in zip(
-                (parameters[each.a], parameters[each.b]),
-                penalty_gradient(self._now(each, parameters), anchor, marginals),
-                strict=True,
-            ):
-                if factor.grad is None:
-                    factor.grad = torch.zeros_like(factor)
-                factor.grad.add_(gradient, alpha=self.strength * self.gamma)
+        for group in self._groups:
+            gradients = penalty_gradient(group.now(parameters), group.anchor, group.marginals)
+            for names, stacked in zip((group.a, group.b), gradients, strict=True):
+                held = [_gradient_of(parameters[name]) for name in names]
+                torch._foreach_add_(held, stacked.unbind(), alpha=self.strength * self.gamma)
 
     def on_task_end(self, context: TaskEnd) -> RetentionState:
         fisher = marginal_fisher(self._layers, context.batches, cotangents=context.cotangents, seed=context.seed)
@@ -70,26 +96,32 @@ class LowRankEwc:
     @torch.no_grad()
     def diagnostics(self, parameters: Mapping[str, nn.Parameter]) -> dict[str, float]:
         """``penalty`` without lambda: the rise of the earlier tasks' KL that a quadratic with this F predicts."""
-        total = sum(
-            self.gamma * float(penalty(self._now(self._names[name], parameters), anchor, marginals))
-            for name, (anchor, marginals) in self._fixed.items()
-        )
+        total = sum(self.gamma * float(penalty(*layer)) for group in self._groups for layer in group.layers(parameters))
         return {"lambda": self.strength, "penalty": float(total)}
 
-    @staticmethod
-    def _now(names: LoraNames, parameters: Mapping[str, nn.Parameter]) -> Factors:
-        return Factors(parameters[names.a].detach(), parameters[names.b].detach(), names.scale)
+    def _grouped(self, state: RetentionState) -> list[_Group]:
+        """Layers alike in shape, scale and place together: a few large products instead of many small ones."""
+        alike: dict[object, list[str]] = {}
+        for layer, names in self._names.items():
+            a, b = self._parameters[names.a], self._parameters[names.b]
+            anchored = state.anchor[names.a].shape
+            alike.setdefault((a.shape, b.shape, anchored, names.scale, a.dtype, a.device), []).append(layer)
+        parts = (found[start : start + _LAYERS] for found in alike.values() for start in range(0, len(found), _LAYERS))
+        return [self._group(part, state) for part in parts]
 
-    def _taken_up(self, layer: str, names: LoraNames, state: RetentionState) -> tuple[Factors, Marginals]:
-        like = self._parameters[names.a]
+    def _group(self, layers: Sequence[str], state: RetentionState) -> _Group:
+        names = [self._names[layer] for layer in layers]
+        like = self._parameters[names[0].a]
 
-        def here(tensor: Tensor) -> Tensor:  # a copy: an anchor that shared memory would move along, and never pull
-            return tensor.detach().to(like.device, precise(like.dtype), copy=True)
+        def here(tensors: Iterable[Tensor]) -> Tensor:  # copies: an anchor that shared memory would move along
+            return torch.stack([each.detach() for each in tensors]).to(like.device, precise(like.dtype))
 
-        return (
-            Factors(here(state.anchor[names.a]), here(state.anchor[names.b]), 1.0),
-            Marginals(here(state.importance[ROWS + layer]), here(state.importance[COLUMNS + layer])),
+        anchor = Factors(
+            here(state.anchor[each.a] for each in names), here(state.anchor[each.b] for each in names), 1.0
         )
+        rows, columns = (here(state.importance[part + layer] for layer in layers) for part in (ROWS, COLUMNS))
+        a, b = tuple(each.a for each in names), tuple(each.b for each in names)
+        return _Group(a, b, names[0].scale, anchor, Marginals(rows, columns))
 
     def _marginal_shapes(self) -> dict[str, Tensor]:
         """Tensors without storage, in the shapes that marginals of this model have."""
@@ -104,3 +136,10 @@ def _require_names(factors: Mapping[str, Tensor], anchor: Mapping[str, Tensor]) 
     """The anchor has the same layers; its rank may be another."""
     narrow = {name: factor[:1, :1] for name, factor in factors.items()}
     require_same(narrow, {name: tensor[:1, :1] for name, tensor in anchor.items()}, what="the chain's anchor")
+
+
+def _gradient_of(parameter: nn.Parameter) -> Tensor:
+    """A factor the task did not use still feels the penalty."""
+    if parameter.grad is None:
+        parameter.grad = torch.zeros_like(parameter)
+    return parameter.grad

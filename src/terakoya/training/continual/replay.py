@@ -7,7 +7,7 @@ from __future__ import annotations
 import hashlib
 import random
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from terakoya.exceptions import InvalidConfig
@@ -113,6 +113,21 @@ def choose(rows: Sequence[int], count: int, *, seed: int) -> list[int]:
     """Choose rows to keep, in their order."""
     picked = random.Random(f"replay:{seed}").sample(range(len(rows)), min(count, len(rows)))  # noqa: S311 - reproducible
     return [rows[index] for index in sorted(picked)]
+
+
+def choose_varied(answers: Sequence[Hashable], count: int, *, seed: int) -> list[int]:
+    """Choose places of rows to keep, in their order: each different answer comes once before any comes twice.
+
+    Where a task has few answers (labels, routes), a few rows then speak for all of them; where every answer is another
+    one, this is a random choice.
+    """
+    order = random.Random(f"replay:{seed}").sample(range(len(answers)), len(answers))  # noqa: S311 - reproducible
+    seen: Counter[Hashable] = Counter()
+    ranked = []
+    for rank, place in enumerate(order):
+        ranked.append((seen[answers[place]], rank, place))
+        seen[answers[place]] += 1
+    return sorted(place for _, _, place in sorted(ranked)[:count])
 
 
 def with_targets(example: ReplayExample, targets: SoftTargets) -> ReplayExample:

@@ -4,11 +4,14 @@ model said of them, the others like any row. Knows rows and losses; not buffers 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
 
 from terakoya.data.tokenization import EncodedExample
 from terakoya.exceptions import InvalidConfig
 from terakoya.models.label_forward import LabelForward
+from terakoya.models.packing import Row
 from terakoya.training.continual.replay import ReplayExample
 from terakoya.training.continual.soft_targets import SoftTargets, joined, soft_target_losses
 from terakoya.training.objectives.objective import MicroBatch, Objective, Share, Start, StepSize
@@ -40,12 +43,19 @@ class ReplayedObjective(Objective):
             numbers, examples = [batch.numbers[place] for place in own], [batch.examples[place] for place in own]
             parts.append(self.inner.share(forward, MicroBatch(numbers, examples), size))
         if soft:
-            logits = forward.logits([batch.examples[place][0] for place in soft])
-            targets = joined([self.targets[batch.numbers[place]] for place in soft]).to(logits.device)
-            loss = soft_target_losses(logits, targets).sum() / size.labels
+            rows = [batch.examples[place][0] for place in soft]
+            targets = joined([self.targets[batch.numbers[place]] for place in soft])
+            loss = losses_against(forward, rows, targets).sum() / size.labels
             parts.append(Share(loss, {"replay_loss": loss.detach()}))
         facts = {name: value for part in parts for name, value in part.facts.items()}
         return Share(sum(part.loss for part in parts), facts)  # type: ignore[arg-type]
+
+
+def losses_against(forward: LabelForward, rows: Sequence[Row], targets: SoftTargets) -> Tensor:
+    """KL(stored || model) of each label of some rows, [labels], in nats; ``targets`` has one entry a label."""
+    return forward.of_logits(
+        rows, lambda logits, which: soft_target_losses(logits, targets.slice(which.start, which.stop).to(logits.device))
+    )
 
 
 def as_row(example: ReplayExample) -> EncodedExample:

@@ -5,12 +5,18 @@ from collections.abc import Sequence
 
 import pytest
 import torch
-from torch import Tensor
 
 from terakoya.exceptions import InvalidConfig, TrainingError
-from terakoya.training.continual.replay import ReplayBuffer, ReplayExample, choose, replay_count, with_targets
+from terakoya.training.continual.replay import (
+    ReplayBuffer,
+    ReplayExample,
+    choose,
+    choose_varied,
+    replay_count,
+    with_targets,
+)
 from terakoya.training.continual.self_replay import self_generated
-from terakoya.training.continual.soft_targets import soft_targets
+from terakoya.training.continual.soft_targets import SoftTargets, soft_targets
 
 
 def example(number: int, task: str = "first") -> ReplayExample:
@@ -89,20 +95,31 @@ def test_the_choice_is_seeded_and_takes_no_row_twice() -> None:
     assert choose(range(3), 10, seed=1) == [0, 1, 2]
 
 
+def test_a_few_kept_rows_speak_for_every_answer() -> None:
+    answers = ["common"] * 90 + ["rare"] * 5 + ["rarer"]
+    chosen = choose_varied(answers, 3, seed=1)
+    assert {answers[place] for place in chosen} == {"common", "rare", "rarer"}
+    assert chosen == sorted(chosen) == choose_varied(answers, 3, seed=1)
+    more = [answers[place] for place in choose_varied(answers, 7, seed=1)]
+    assert (more.count("rarer"), more.count("rare"), more.count("common")) == (1, 3, 3)
+    assert len(set(choose_varied(list(range(50)), 10, seed=2))) == 10
+    assert choose_varied(["a", "b"], 5, seed=0) == [0, 1]
+
+
 def test_a_model_without_old_data_writes_its_own_with_its_own_targets() -> None:
     written = iter(range(100))
 
     def write(count: int) -> Sequence[ReplayExample]:
         return [example(next(written) // 2) for _ in range(count)]  # every second one is a repetition
 
-    def logits(row: ReplayExample) -> Tensor:
-        return torch.arange(20.0)[None] * row.input_ids[-1]
+    def said_of(row: ReplayExample) -> SoftTargets:
+        return soft_targets(torch.arange(20.0)[None] * row.input_ids[-1], 4)
 
-    own = self_generated(5, write, logits, k=4)
+    own = self_generated(5, write, said_of)
     assert len({each.key for each in own.examples}) == 5
     assert all(each.targets is not None and len(each.targets) == 1 for each in own.examples)
 
 
 def test_a_model_that_only_repeats_itself_is_an_error() -> None:
     with pytest.raises(TrainingError, match="only 1 different"):
-        self_generated(3, lambda count: [example(7)] * count, lambda _: torch.zeros(1, 20), k=4)
+        self_generated(3, lambda count: [example(7)] * count, lambda _: soft_targets(torch.zeros(1, 20), 4))

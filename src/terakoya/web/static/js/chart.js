@@ -30,6 +30,13 @@ export class LineChart {
     });
   }
 
+  /** Draw other series from the next data on. */
+  setSeries(series) {
+    this.settings.series = series;
+    this.plot?.destroy();
+    this.plot = null;
+  }
+
   setLog(isLog) {
     this.isLog = isLog;
     this.rebuild();
@@ -66,6 +73,7 @@ export class LineChart {
           label: each.label,
           stroke: colour(each.colour),
           width: each.width,
+          dash: each.dash,
           alpha: each.alpha ?? 1,
           spanGaps: Boolean(each.isSparse),
           points: { show: each.isSparse ? true : (plot) => plot.data[0].length < 2, size: 6 },

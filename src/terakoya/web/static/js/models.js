@@ -1,6 +1,7 @@
 import "./export.js";
 import "./load.js";
 import "./marks.js";
+import "./slider.js";
 import "./pull.js";
 import { removeAfterAsking } from "./shell.js";
 

@@ -86,6 +86,9 @@ function take(event) {
       if (event.when === "during") curves.look(event);
       else phases.progress(event);
       break;
+    case "canary":
+      if (event.when === "during") curves.canary(event);
+      break;
     case "sample":
       samples.take(event);
       break;
