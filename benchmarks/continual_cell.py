@@ -128,10 +128,10 @@ class ScoredRun(TrainingRun):
 
     judges: Scorer
 
-    def _judge(self, prepared: Prepared, effective: dict[str, Any], cost: dict[str, Any]) -> dict[str, Any] | None:
+    def _judge(self, prepared: Prepared, effective: dict[str, Any], cost: dict[str, Any]) -> tuple[None, None]:
         self.cost = cost
         self.scores = self.judges.scores(prepared.module, prepared.forward, prepared.accelerator.autocast)
-        return None
+        return None, None
 
 
 class Scorer:
@@ -300,7 +300,7 @@ def _run(
     place: ChainPlace | None,
     steps: int,
 ) -> ScoredRun:
-    retention = dict(RETENTION.get(cell.method, {}))
+    retention = {"heldout_rows": 0} | RETENTION.get(cell.method, {})  # a cell scores the tasks itself
     if cell.strength is not None:
         retention["regulariser"] = {"strength": cell.strength}
     strategy = {"strategy": "ewc", "base": cell.space, "retention": retention} if place else {"strategy": cell.space}
