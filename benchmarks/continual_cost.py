@@ -104,7 +104,7 @@ def costs(
         times["short_step"].append(clock(lambda: step(groups[len(groups) // 2])))
         times["long_step"].append(clock(lambda: step(long)))
         for parameter in parameters.values():
-            parameter.grad = torch.zeros_like(parameter)
+            parameter.grad = torch.randn_like(parameter)  # memory that was written to, as after a backward pass
         times["penalty"].append(clock(lambda: regulariser.add_grad_(parameters, 1)))
         optimizer.zero_grad(set_to_none=True)
     median = {name: statistics.median(values) for name, values in times.items()}

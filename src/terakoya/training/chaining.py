@@ -53,7 +53,8 @@ from terakoya.training.retention import ChainPlace, ResolvedRetention
 from terakoya.training.spec import RunSpec
 from terakoya.training.steering import Canaries, calibrated, probe
 
-_ROWS_AT_ONCE = 8
+_ROWS_AT_ONCE = 16
+"""In a pass for the importance: 8 took a third longer, and the sums that the LoRA form keeps are as good."""
 _VERSIONS = ("torch", "transformers", "peft", "terakoya")
 
 

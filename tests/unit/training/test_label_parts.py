@@ -17,7 +17,7 @@ def test_rows_are_measured_together_only_as_far_as_they_fit() -> None:
     def row(tokens: int, labels: int) -> EncodedExample:
         return EncodedExample(1, [0] * tokens, ((tokens - labels, tokens),))
 
-    assert [len(group) for group in _groups([row(30, 5)] * 20, 2048)] == [8, 8, 4]
+    assert [len(group) for group in _groups([row(30, 5)] * 20, 2048)] == [16, 4]
     assert [len(group) for group in _groups([row(30, 5)] * 4, 60)] == [2, 2]
     assert [len(group) for group in _groups([row(900, 300)] * 2, 2048)] == [1, 1]
     assert [len(group) for group in _groups([row(3000, 700), row(10, 1)], 2048)] == [1, 1]
