@@ -54,7 +54,8 @@ from terakoya.training.spec import RunSpec
 from terakoya.training.steering import Canaries, calibrated, probe
 
 _ROWS_AT_ONCE = 16
-"""In a pass for the importance: 8 took a third longer, and the sums that the LoRA form keeps are as good."""
+"""In a pass for the importance. 8 took a quarter longer; 16 are noisier (correlation of row and column sums with many
+draws .95-.97 against .98, by 16 rows alone), and a run has 256."""
 _VERSIONS = ("torch", "transformers", "peft", "terakoya")
 
 
