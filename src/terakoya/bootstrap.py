@@ -58,8 +58,9 @@ REBUILD_SLOTS = 1
 EVALUATION_SLOTS = 1
 """Evaluations at once: two would slow each other's answers."""
 EXPORT_SLOTS = 1
-INTERPOLATE_SLOTS = 1
 """Exports at once: each holds a model twice."""
+INTERPOLATE_SLOTS = 1
+"""Sliders at once: full weights are held three times."""
 
 
 @dataclass(frozen=True, slots=True)
