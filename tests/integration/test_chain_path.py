@@ -104,7 +104,7 @@ def slide_back(server: Server, model: dict[str, Any]) -> None:
         assert kept["card"]["interpolation"]["share"] == 0.5
         assert kept["card"]["interpolation"]["after"]["id"] == model["id"]
         assert kept["lineage"][-1] == kept["id"]
-        answers = [event for event in client.models.compare("sides 3?", ["half-way"]) if event.get("finished")]
+        answers = [event for event in client.compare("sides 3?", ["half-way"], max_tokens=8) if event.get("finished")]
         assert len(answers) == 1
     told = run_cli(server.data_dir, "models", "interpolate", "two", "--keep", "1.5", timeout=60)
     assert told.returncode != 0
