@@ -1,4 +1,6 @@
-"""Some of the rows of a sequence in an order of their own, some of them cut. Holds positions, never rows."""
+"""Rows of a sequence in an order of their own, some of them cut, and sequences behind one another. Holds positions,
+never rows.
+"""
 
 from __future__ import annotations
 
@@ -43,3 +45,25 @@ class RowView(Sequence[EncodedExample]):
         if piece is None:
             return row
         return replace(row, input_ids=row.input_ids[piece.start : piece.end], label_spans=piece.label_spans)
+
+
+class JoinedRows(Sequence[EncodedExample]):
+    """One sequence behind another; copies neither."""
+
+    def __init__(self, first: Sequence[EncodedExample], second: Sequence[EncodedExample]) -> None:
+        self._first, self._second = first, second
+        self.lengths = np.concatenate([lengths_of(first), lengths_of(second)])
+        """[n], in tokens."""
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    @overload
+    def __getitem__(self, place: int) -> EncodedExample: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[EncodedExample]: ...
+    def __getitem__(self, place: int | slice) -> EncodedExample | list[EncodedExample]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        here, own = range(len(self))[place], len(self._first)
+        return self._first[here] if here < own else self._second[here - own]

@@ -4,6 +4,8 @@ the run's parts; the mathematics is ``continual/``'s, and who asked for what is 
 
 from __future__ import annotations
 
+import contextlib
+import random
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
@@ -13,9 +15,11 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from terakoya.data.row_view import JoinedRows, RowView
 from terakoya.data.tokenization import EncodedExample
 from terakoya.domain.models import ModelArtifact
 from terakoya.evaluation.task_scores import TaskRows
@@ -27,6 +31,7 @@ from terakoya.training.chain_scoring import EarlierTask
 from terakoya.training.chains import refuse_learned
 from terakoya.training.continual.budget import Controller
 from terakoya.training.continual.chain import Link, load_link, write_link
+from terakoya.training.continual.errors import ChainMismatch, DamagedChain
 from terakoya.training.continual.fisher import Estimator, SequenceBatch
 from terakoya.training.continual.link import LinkFacts, lineage, link_facts, links_in
 from terakoya.training.continual.lora_layers import COLUMNS
@@ -119,13 +124,20 @@ class Chained:
         if not drawn:
             return material, objective
         targets = {len(rows) + place: each.targets for place, each in enumerate(drawn) if each.targets is not None}
-        return replace(material, train=[*rows, *map(as_row, drawn)]), ReplayedObjective(objective, targets)
+        places = {id(each): place for place, each in enumerate(self.replay.examples)}
+        again = RowView([as_row(each) for each in self.replay.examples], np.array([places[id(each)] for each in drawn]))
+        return replace(material, train=JoinedRows(rows, again)), ReplayedObjective(objective, targets)
 
     def siblings(self) -> list[str]:
         """Names of other links that go on from where this run does: it is a branch beside them."""
         parent = self.place.parent_sha256
-        found = [(path.name, link_facts(path)) for path in links_in(self.place.directory)] if parent else []
-        return [name for name, facts in found if facts.parent == parent and facts.task != self.place.name]
+        names = []
+        for path in links_in(self.place.directory) if parent else []:
+            with contextlib.suppress(DamagedChain, ChainMismatch):  # of another branch; ours was verified
+                facts = link_facts(path)
+                if facts.parent == parent and facts.task != self.place.name:
+                    names.append(path.name)
+        return names
 
     @property
     def is_budgeted(self) -> bool:
@@ -228,6 +240,9 @@ class Chained:
             "space": facts.space,
             "lambda": facts.strength,
             "kept_rows": len(kept.examples),
+            "wanted_rows": replay_count(
+                len(rows), share=self.retention.replay_share, soft_targets=self.retention.soft_targets
+            ),
             "heldout_rows": len(heldout.rows) if heldout else 0,
             "state_bytes": state.size_bytes,
         }
@@ -254,13 +269,20 @@ class Chained:
     def _kept(self, rows: Sequence[EncodedExample], forward: LabelForward) -> ReplayBuffer:
         retention, seed = self.retention, self.spec.resolved.seed
         count = replay_count(len(rows), share=retention.replay_share, soft_targets=retention.soft_targets)
-        examples = []
-        for row in (rows[place] for place in choose_varied([hash(_answer(row)) for row in rows], count, seed=seed)):
+        chosen = choose_varied([hash(_answer(row)) for row in rows], count, seed=seed)
+        random.Random(f"kept:{seed}").shuffle(chosen)  # noqa: S311  what a cap leaves is a sample of all, not the first
+        examples: dict[int, ReplayExample] = {}
+        size = 0
+        for place in chosen:
+            row = rows[place]
             example = ReplayExample(self.place.name, tuple(row.input_ids), tuple(row.label_spans))
             if retention.soft_targets:
                 example = with_targets(example, self._said_of(row, forward))
-            examples.append(example)
-        return ReplayBuffer().with_task(examples).capped(retention.max_replay_bytes)
+            size += example.size_bytes
+            if size > retention.max_replay_bytes:
+                break
+            examples[place] = example
+        return ReplayBuffer().with_task(examples[place] for place in sorted(examples))
 
     def _said_of(self, row: EncodedExample, forward: LabelForward) -> SoftTargets:
         parts = [forward.logits([part]) for part in label_parts(row)]

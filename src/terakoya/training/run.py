@@ -752,7 +752,7 @@ class TrainingRun:
         if report is not None:
             report["chain"] = metrics[MATRIX]
             write_durably(self.task_dir / REPORT, to_json(report, indent=1))
-        return prepared.chained.leave(
+        left = prepared.chained.leave(
             prepared.own_rows,
             heldout=heldout,
             metrics=metrics,
@@ -763,6 +763,15 @@ class TrainingRun:
             budget_tokens=prepared.fit.budget_tokens,
             tick=lambda done, total: self.tick(Phase.ESTIMATING_IMPORTANCE, done, total),
         )
+        if left["kept_rows"] < left["wanted_rows"]:
+            self.observer.notify(
+                EventType.WARNING,
+                code="replay_capped",
+                message=f"{left['kept_rows']:,} of {left['wanted_rows']:,} rows are kept for later tasks: no more "
+                "of them, with what the model says, fit into retention.replay.max_megabytes; a larger one or a smaller "
+                "replay.top_k keeps more",
+            )
+        return left
 
     def _scorer(self, prepared: Prepared, chained: Chained) -> ChainScorer:
         base = self.spec.chain_base

@@ -73,14 +73,15 @@ class ReplayBuffer:
         """Drop examples, always from the task that has most, newest first, until the rest fits."""
         if most_bytes <= 0:
             raise InvalidConfig(f"a replay buffer holds more than 0 bytes; got {most_bytes}")
-        kept = list(self.examples)
-        size, counts = self.size_bytes, Counter(self.tasks())
+        places: dict[str, list[int]] = {}
+        for place, example in enumerate(self.examples):
+            places.setdefault(example.task, []).append(place)
+        size, gone = self.size_bytes, set()
         while size > most_bytes:
-            task = max(counts, key=lambda name: counts[name])
-            place = max(index for index, example in enumerate(kept) if example.task == task)
-            size -= kept.pop(place).size_bytes
-            counts[task] -= 1
-        return ReplayBuffer(tuple(kept))
+            place = places[max(places, key=lambda name: len(places[name]))].pop()
+            gone.add(place)
+            size -= self.examples[place].size_bytes
+        return ReplayBuffer(tuple(example for place, example in enumerate(self.examples) if place not in gone))
 
     def draw(self, count: int, *, seed: int, step: int) -> list[ReplayExample]:
         """Return the examples of a step, each task equally often. They follow from (seed, step), as after a resume.
@@ -90,13 +91,16 @@ class ReplayBuffer:
         if not self.examples or count <= 0:
             return []
         groups = [[each for each in self.examples if each.task == task] for task in self.tasks()]
+        orders: dict[int, tuple[int, list[int]]] = {}
         drawn = []
         for place in range((step - 1) * count, step * count):
             turn, which = divmod(place, len(groups))
             group = groups[which]
             lap, index = divmod(turn, len(group))
-            order = random.Random(f"{seed}:{which}:{lap}").sample(range(len(group)), len(group))  # noqa: S311 - reproducible
-            drawn.append(group[order[index]])
+            if which not in orders or orders[which][0] != lap:
+                shuffled = random.Random(f"{seed}:{which}:{lap}")  # noqa: S311 - reproducible
+                orders[which] = lap, shuffled.sample(range(len(group)), len(group))
+            drawn.append(group[orders[which][1][index]])
         return drawn
 
 
