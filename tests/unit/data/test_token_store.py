@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from terakoya.data.examples import to_line
 from terakoya.data.long_rows import pieces
-from terakoya.data.row_view import RowView
+from terakoya.data.row_view import JoinedRows, RowView
 from terakoya.data.stored_rows import StoredRows
 from terakoya.data.token_store import TokenStore, TokenWriter, largest_token, lengths_of
 from terakoya.data.tokenization import EncodedExample
@@ -78,6 +78,16 @@ def test_a_view_chooses_and_cuts(tmp_path: Path) -> None:
     assert view[0].label_spans == ((0, 1),)
     assert view.lengths.tolist() == [len(row.input_ids) for row in view] == [3, 3]
     assert lengths_of(store).tolist() == [3, 1, 4]
+
+
+def test_joined_rows_are_those_of_both(tmp_path: Path) -> None:
+    store = stored(tmp_path, ROWS)
+    again = RowView(store, np.array([1, 1, 0]))
+    joined = JoinedRows(store, again)
+    assert [row.row for row in joined] == [1, 4, 9, 4, 4, 1]
+    assert joined.lengths.tolist() == lengths_of(list(joined)).tolist()
+    assert joined[2:4] == [ROWS[2], ROWS[1]]
+    assert joined[-1] == ROWS[0]
 
 
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), min_size=1, max_size=20), st.data())
