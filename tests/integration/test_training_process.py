@@ -170,8 +170,8 @@ def test_a_cancelled_process_leaves_a_checkpoint_and_says_so(tmp_path: Path, tin
 
 def test_a_run_says_what_memory_it_is_going_to_hold_until_it_ends(tmp_path: Path, tiny: ModelArtifact) -> None:
     task = TrainingTask(tmp_path / "run", tiny, max_steps=100_000)
-    promised = tmp_path / "run" / "memory" / "task_x.json"
     process = task.start()
+    promised = tmp_path / "run" / "memory" / f"task_x.{process.pid}.json"
     sizes = set()
     while not task.of("step"):
         assert process.poll() is None, task.log()
