@@ -123,7 +123,7 @@ async def test_work_stops_when_nobody_waits_for_it_any_more(school: School) -> N
 async def test_an_embedder_says_what_it_is_and_does_not_chat(school: School) -> None:
     artifact = school.models.load_model(EMBEDDER)
     assert (artifact.info.kind, artifact.info.card["dimension"]) == (ModelKind.EMBEDDER, 384)
-    with pytest.raises(InvalidConfig, match="is an embedder"):
+    with pytest.raises(InvalidConfig, match="is of the kind 'embedder'"):
         await anext(school.client.stream(artifact, [Message("user", "?")], max_new_tokens=1))
 
 

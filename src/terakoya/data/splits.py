@@ -44,7 +44,7 @@ def _drawn(keys: NDArray[np.uint64], fraction: float, seed: int) -> NDArray[np.b
         return np.zeros(len(keys), np.bool_)
     prompts, prompt_of, sizes = np.unique(keys, return_inverse=True, return_counts=True)
     salt = str(seed).encode()[:16]
-    order = np.argsort([_drawing(key, salt) for key in prompts.tolist()])
+    order = np.argsort(np.array([_drawing(key, salt) for key in prompts.tolist()], np.uint64))
     wanted = max(1, round(fraction * len(keys)))
     taken = np.zeros(len(prompts), np.bool_)
     count = 0

@@ -137,7 +137,7 @@ class Package:
         try:
             with self._zip.open(info) as file:
                 yield _Part(self, file)
-        except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:  # OSError: a place that no file has
             raise UnreadableDocument(f"the part {name!r} of the document is damaged: {error}") from error
 
     def _take(self, size_bytes: int) -> None:
