@@ -8,6 +8,7 @@ first (some 20 times its XML in memory), which an upload must not be able to ask
 
 from __future__ import annotations
 
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -137,13 +138,17 @@ class Package:
         try:
             with self._zip.open(info) as file:
                 yield _Part(self, file)
-        except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:  # OSError: a place that no file has
+        except _DAMAGE as error:
             raise UnreadableDocument(f"the part {name!r} of the document is damaged: {error}") from error
 
     def _take(self, size_bytes: int) -> None:
         self._left -= size_bytes
         if self._left < 0:
             raise _too_large()
+
+
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, UnicodeDecodeError)
+"""What ``zipfile`` raises where bytes are not as they should be: places that no file has, ways it does not know."""
 
 
 class _Part:
